@@ -1,0 +1,91 @@
+"""Connections and the SQL files: the only place that opens a connection to a store or a target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy
+from psycopg.rows import TupleRow
+
+QUERIES = Path(__file__).parent / "queries"
+MARKER = "/* perfcore */"
+APPLICATION_NAME = "perfcore"
+
+
+@cache
+def query(name: str, server_version: int = 999999) -> str:
+    """Return the SQL of `queries/<name>.sql`, marked as Perfcore's own.
+
+    Where a server needs another text, `<name>.<major>.sql` holds it for that major and
+    those below, and the nearest one at or above the server's is chosen.
+    """
+    major = server_version // 10000
+    variants = {
+        int(m.group(1)): p
+        for p in QUERIES.glob(f"{name}.*.sql")
+        if (m := re.fullmatch(rf"{re.escape(name)}\.(\d+)\.sql", p.name))
+    }
+    fitting = [m for m in variants if m >= major]
+    path = variants[min(fitting)] if fitting else QUERIES / f"{name}.sql"
+    return f"{MARKER} {path.read_text(encoding='utf-8').strip()}"
+
+
+def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Connection[TupleRow]:
+    """Open a connection that names itself, keeps UTC and gives up connecting after five seconds.
+
+    The caller closes it (`with connect(...) as connection:`). psycopg's own errors pass
+    through: only the caller knows whether it spoke to a store or to a target.
+    """
+    options.setdefault("application_name", APPLICATION_NAME)
+    options.setdefault("connect_timeout", 5)
+    options.setdefault("options", "-c timezone=UTC")
+    return psycopg.connect(libpq_dsn(dsn), autocommit=autocommit, **options)
+
+
+def libpq_dsn(dsn: str) -> str:
+    """Return the DSN as libpq wants it, without SQLAlchemy's driver word.
+
+    >>> libpq_dsn("postgresql+psycopg://h/d")
+    'postgresql://h/d'
+    """
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", dsn)
+
+
+def engine(dsn: str, *, pool_size: int = 5) -> sqlalchemy.Engine:
+    """Return a pooled SQLAlchemy engine on the store, for the readers behind pages and API."""
+    url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", dsn)
+    return sqlalchemy.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=5,
+        pool_pre_ping=True,
+        connect_args={
+            "application_name": APPLICATION_NAME,
+            "connect_timeout": 5,
+            "options": "-c timezone=UTC -c statement_timeout=15s",
+        },
+    )
+
+
+def read_rows(
+    store: sqlalchemy.Engine, name: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run one of the SQL files on the store; return its column names and its rows."""
+    with store.connect() as connection:
+        result = connection.exec_driver_sql(query(name), dict(parameters or {}))
+        return list(result.keys()), [tuple(row) for row in result]
+
+
+def redact(dsn: str) -> str:
+    """Return the DSN with its password replaced, fit for logs and pages.
+
+    >>> redact("postgresql://u:secret@h:5432/d")
+    'postgresql://u:***@h:5432/d'
+    """
+    dsn = re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", dsn)
+    return re.sub(r"(password=)('[^']*'|\S+)", r"\1***", dsn)

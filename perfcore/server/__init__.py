@@ -1,0 +1,1 @@
+"""Processes: the embedded PostgreSQL, and the supervisor of everything `perfcore demo` starts."""

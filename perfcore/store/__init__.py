@@ -1,0 +1,1 @@
+"""What is kept, and the only code that writes or reads it."""

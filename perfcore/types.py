@@ -1,0 +1,390 @@
+"""The values that travel between the modules: frozen, typed, with their units in their names."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from psycopg import sql
+
+
+class MetricType(StrEnum):
+    """What a series measures; the value's unit follows from it."""
+
+    API_ENDPOINT = "api_endpoint"  # ms per request; name is "GET /orders/{id}"
+    DATABASE_QUERY = (
+        "database_query"  # ms per execution; name is the statement's fingerprint, 16 hex digits
+    )
+    MEMORY = "memory"  # bytes; names as in OpenTelemetry: "process.memory.rss", "python.heap"
+    CPU = "cpu"  # percent of one core for processes, of the whole machine for "system.*"
+    CUSTOM = "custom"  # whatever the application says
+
+
+class Evidence(StrEnum):
+    """How well a gain is known, weakest first."""
+
+    ESTIMATED = "estimated"  # planner cost
+    MEASURED = "measured"  # executed in a lab
+    PROVEN = "proven"  # live traffic before and after
+
+
+class Verdict(StrEnum):
+    """What live traffic says about a change."""
+
+    IMPROVED = "improved"
+    NO_EFFECT = "no effect"
+    REGRESSED = "regressed"
+    WAITING = "not enough data yet"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A half-open interval [start, end) in UTC.
+
+    >>> r = TimeRange(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC))
+    >>> r.duration_s
+    3600.0
+    >>> r.previous().end == r.start
+    True
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("a time range needs instants with a time zone")
+        if self.end <= self.start:
+            raise ValueError(f"the range ends at {self.end}, not after its start {self.start}")
+
+    @classmethod
+    def last(cls, span: timedelta, now: datetime | None = None) -> TimeRange:
+        """Return the range of that length that ends now."""
+        end = now or datetime.now(UTC)
+        return cls(end - span, end)
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end - self.start).total_seconds()
+
+    def shifted(self, by: timedelta) -> TimeRange:
+        """Return the same length of time, moved; negative is earlier."""
+        return TimeRange(self.start + by, self.end + by)
+
+    def previous(self) -> TimeRange:
+        """Return the range of equal length that ends where this one starts."""
+        return self.shifted(self.start - self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database that Perfcore watches; `apply_dsn` is empty where nothing may be changed."""
+
+    target_id: int
+    name: str
+    dsn: str = field(repr=False)
+    apply_dsn: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexKey:
+    """One key of an index: a column, or an expression with `is_expression`."""
+
+    expression: str  # an unquoted column name, or SQL text
+    is_expression: bool = False
+    descending: bool = False
+    nulls_first: bool | None = None  # None: PostgreSQL's default for the direction
+    operator_class: str = ""
+
+    def to_sql(self) -> sql.Composable:
+        text: sql.Composable = (
+            sql.SQL("({})").format(sql.SQL(self.expression))
+            if self.is_expression
+            else sql.Identifier(self.expression)
+        )
+        if self.operator_class:
+            text += sql.SQL(" {}").format(sql.SQL(self.operator_class))
+        if self.descending:
+            text += sql.SQL(" DESC")
+        if self.nulls_first is not None:
+            text += sql.SQL(" NULLS FIRST" if self.nulls_first else " NULLS LAST")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
+    """A proposed index as structure; its DDL is generated, never typed.
+
+    >>> i = IndexDefinition("public", "orders", (IndexKey("customer_id"),))
+    >>> i.ddl(concurrently=False)
+    'CREATE INDEX "orders_customer_id_idx" ON "public"."orders" USING btree ("customer_id")'
+    """
+
+    schema: str
+    table: str
+    keys: tuple[IndexKey, ...]
+    method: str = "btree"
+    include: tuple[str, ...] = ()
+    predicate: str = ""  # SQL text of a partial index's WHERE
+    unique: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return a readable name of at most 63 bytes, hashed where it would be ambiguous."""
+        parts = [k.expression if not k.is_expression else "expr" for k in self.keys]
+        plain = self.method == "btree" and not self.include and not self.predicate
+        exact = plain and all(not k.is_expression and not k.descending for k in self.keys)
+        suffix = "_idx" if exact else "_" + self.digest[:6] + "_idx"
+        stem = "_".join([self.table, *parts])
+        room = 63 - len(suffix)
+        if len(stem.encode()) > room:
+            suffix = "_" + self.digest[:6] + "_idx"
+            stem = stem.encode()[: 63 - len(suffix)].decode(errors="ignore")
+        return stem + suffix
+
+    @property
+    def digest(self) -> str:
+        """Return what identifies the definition, whatever its name."""
+        return hashlib.sha256(self.body().encode()).hexdigest()[:16]
+
+    def body(self) -> str:
+        """Return the DDL from the table on, the part that decides what the index is."""
+        text = sql.SQL("{} USING {} ({})").format(
+            sql.Identifier(self.schema, self.table),
+            sql.SQL(self.method),
+            sql.SQL(", ").join(k.to_sql() for k in self.keys),
+        )
+        if self.include:
+            text += sql.SQL(" INCLUDE ({})").format(
+                sql.SQL(", ").join(sql.Identifier(c) for c in self.include)
+            )
+        if self.predicate:
+            text += sql.SQL(" WHERE {}").format(sql.SQL(self.predicate))
+        return text.as_string(None)
+
+    def ddl(self, *, concurrently: bool = True, name: str = "") -> str:
+        """Return the CREATE INDEX that would be run; `name` replaces the generated one."""
+        words = "CREATE UNIQUE INDEX" if self.unique else "CREATE INDEX"
+        how = " CONCURRENTLY" if concurrently else ""
+        ident = sql.Identifier(name or self.name).as_string(None)
+        return f"{words}{how} {ident} ON {self.body()}"
+
+    def undo(self, *, name: str = "") -> str:
+        """Return the DROP INDEX that takes it back."""
+        return "DROP INDEX CONCURRENTLY " + sql.Identifier(
+            self.schema, name or self.name
+        ).as_string(None)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """A column with what pg_stats knows of it; statistics are None before the first ANALYZE."""
+
+    name: str
+    type: str  # format_type(): "integer", "timestamp with time zone", "jsonb"
+    not_null: bool
+    avg_width_bytes: int | None = None
+    null_fraction: float | None = None
+    n_distinct: float | None = None  # as in pg_stats: negative is a fraction of the rows
+    correlation: float | None = None
+    most_common_values: tuple[str, ...] = ()
+    most_common_freqs: tuple[float, ...] = ()
+    histogram_bounds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """An existing index."""
+
+    oid: int
+    schema: str
+    table: str
+    name: str
+    definition: str  # pg_get_indexdef()
+    method: str
+    keys: tuple[str, ...]  # pg_get_indexdef(oid, n, true): a column name or an expression
+    include: tuple[str, ...]
+    predicate: str
+    is_unique: bool
+    is_primary: bool
+    is_constraint: bool  # backs a primary key, unique or exclusion constraint
+    is_replica_identity: bool
+    is_valid: bool
+    index_bytes: int
+    scans: int  # idx_scan since the statistics were reset
+    descending: tuple[bool, ...] = ()
+    opclasses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table with its size, its write counts and its columns in attribute order."""
+
+    oid: int
+    schema: str
+    name: str
+    row_count: float  # pg_class.reltuples, -1 if never analysed
+    table_bytes: int
+    columns: tuple[ColumnInfo, ...]
+    indexes: tuple[IndexInfo, ...] = ()
+    live_rows: int = 0  # pg_stat_user_tables.n_live_tup
+    dead_rows: int = 0
+    modified_since_analyze: int = 0
+    seq_scans: int = 0
+    idx_scans: int = 0
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_hot_updated: int = 0
+    rows_deleted: int = 0
+    blocks_hit: int = 0
+    blocks_read: int = 0
+    last_analyze: datetime | None = None
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> ColumnInfo | None:
+        """Return the column of that name, None if there is none."""
+        return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a target's catalogue said at one instant, ordinary tables only."""
+
+    server_version: int  # server_version_num: 150020
+    database: str
+    read_at: datetime
+    tables: tuple[TableInfo, ...]
+    stats_since: datetime | None = None  # pg_stat_database.stats_reset, or the server's start
+    extensions: tuple[str, ...] = ()
+
+    def table(self, name: str, schema: str = "") -> TableInfo | None:
+        """Return a table by name; without a schema the first match, `public` before others."""
+        found = [t for t in self.tables if t.name == name and (not schema or t.schema == schema)]
+        return min(found, key=lambda t: (t.schema != "public", t.schema), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStatement:
+    """A statement with its weight, the unit the advisor works on."""
+
+    fingerprint: int
+    queryid: int
+    text: str  # as in pg_stat_statements: constants are $n
+    calls: int  # in the window
+    total_exec_time_ms: float
+    window_s: float
+    rows: int = 0
+    shared_blks_hit: int = 0
+    shared_blks_read: int = 0
+    temp_blks_written: int = 0
+
+    @property
+    def mean_exec_time_ms(self) -> float:
+        return self.total_exec_time_ms / self.calls if self.calls else 0.0
+
+    @property
+    def calls_per_hour(self) -> float:
+        return self.calls * 3600.0 / self.window_s if self.window_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fact worth acting on, with its numbers in words."""
+
+    kind: str  # "seq_scan", "n_plus_one", "unused_index", "sort_spill", "low_cache_hit", ...
+    summary: str  # one sentence
+    numbers: tuple[tuple[str, str], ...] = ()  # label, value with unit
+
+
+@dataclass(frozen=True, slots=True)
+class StatementGain:
+    """What a suggestion does to one statement, by the planner."""
+
+    fingerprint: int
+    queryid: int
+    text: str
+    cost_before: float
+    cost_after: float
+    calls_per_hour: float
+    mean_ms_before: float
+    mean_ms_after: float  # mean_ms_before scaled by the cost ratio
+
+    @property
+    def saved_ms_per_hour(self) -> float:
+        return (self.mean_ms_before - self.mean_ms_after) * self.calls_per_hour
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointGain:
+    """What a suggestion is expected to save per request of an endpoint."""
+
+    service: str
+    endpoint: str
+    saved_ms_per_request: float
+    requests_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """An action that answers a finding."""
+
+    suggestion_id: str  # stable: the same action on the same target keeps its id
+    target_id: int
+    kind: str  # index, drop_index, rewrite, cache, setting, maintenance
+    title: str
+    reason: str  # one paragraph: why this, why now
+    finding: Finding
+    evidence: Evidence
+    saved_ms_per_hour: float  # ranks the list; 0 where time is not what it saves
+    ddl: str = ""
+    undo: str = ""
+    index: IndexDefinition | None = None
+    index_bytes: int | None = None  # by our own estimate
+    write_cost: str = ""  # in words, with numbers
+    risk: str = ""
+    statements: tuple[StatementGain, ...] = ()
+    endpoints: tuple[EndpointGain, ...] = ()
+    caveats: tuple[str, ...] = ()
+    rewritten_sql: str = ""
+
+
+class SilenceReason(StrEnum):
+    """Why a statement has no suggestion; the value is the sentence shown."""
+
+    NOT_A_SELECT = "it is not a SELECT, UPDATE or DELETE, so no index can shorten its search"
+    UNPARSABLE = "its text could not be parsed"
+    CATALOG_ONLY = "it reads no user table"
+    SMALL_TABLE = "its tables are small enough that reading them whole is the cheapest plan"
+    FAST = "it is already fast and rare enough that no index would repay its cost"
+    SERVED = "existing indexes already serve every predicate it has"
+    NO_CANDIDATE = "it has no predicate, join or order that an index could serve"
+    NO_GAIN = (
+        "the planner does not choose any of the candidate indexes, or gains too little from them"
+    )
+    PLANNING_FAILED = "the planner could not plan it in the twin"
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A statement that got no suggestion, with the reason."""
+
+    fingerprint: int
+    queryid: int
+    text: str
+    reason: SilenceReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceInterval:
+    """A point with its bounds; ratios are variant divided by baseline, below 1 is faster."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
