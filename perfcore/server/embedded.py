@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -38,12 +39,13 @@ _STOP_TIMEOUT_S = 30.0
 
 # The server runs in the background of a shell whose third descriptor is a pipe from us.
 # When we end, however that happens, the pipe closes, `read` returns, and the server gets
-# SIGINT: a fast, clean shutdown. A parent-death signal would be tied to a thread.
+# SIGINT: a fast, clean shutdown; repeated, for a server still starting ignores it.
+# A parent-death signal would be tied to a thread.
 _WATCHED = """
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
-(read _ <&3; kill -INT $server 2>/dev/null) &
+(read _ <&3; while kill -INT $server 2>/dev/null; do sleep 0.2; done) &
 watcher=$!
 wait $server
 code=$?
@@ -159,7 +161,7 @@ def _run(binaries: Binaries, *command: str, cwd: str = "/") -> subprocess.Comple
     )
 
 
-def _account(user: str | None) -> dict[str, object]:
+def _account(user: str | None) -> dict[str, Any]:
     if user is None:
         return {}
     entry = pwd.getpwnam(user)
@@ -214,7 +216,8 @@ class Cluster:
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the superuser's DSN for one of the cluster's databases."""
-        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+        name = quote(database, safe="")
+        return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{name}"
 
     def __enter__(self) -> Cluster:
         self.start()
@@ -267,7 +270,8 @@ class Cluster:
         if _run(self.binaries, "test", "-x", str(self.folder)).returncode:
             raise ServerError(
                 f"the account {self.binaries.user!r} cannot enter {self.folder}: give "
-                "PERFCORE_DATA_DIR a folder whose parents every account may enter, such as /var/lib/perfcore"
+                "PERFCORE_DATA_DIR a folder whose parents every account may enter, such as "
+                "/var/lib/perfcore"
             )
 
     @contextlib.contextmanager
@@ -348,6 +352,8 @@ class Cluster:
         if logfile.exists() and logfile.stat().st_size > 10_000_000:
             logfile.unlink()
         wanted = self.port or self._last_port()
+        # A killed server leaves its file behind, and that says "ready" too.
+        (self.data_directory / "postmaster.pid").unlink(missing_ok=True)
         for attempt in range(3):
             self.port = wanted if attempt == 0 and wanted and _is_free(wanted) else _free_port()
             with logfile.open("ab") as output:
@@ -359,7 +365,7 @@ class Cluster:
                     cwd="/",
                     env=_environment(),
                     start_new_session=True,
-                    **_account(self.binaries.user),  # type: ignore[call-overload]
+                    **_account(self.binaries.user),
                 )
             if self._wait_until_ready():
                 (self.folder / "port").write_text(str(self.port))

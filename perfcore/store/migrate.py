@@ -120,7 +120,8 @@ def _apply(connection: psycopg.Connection[TupleRow], migration: Migration) -> No
             connection.execute(migration.text.encode())
             connection.execute("RESET search_path")
             connection.execute(
-                "INSERT INTO perfcore.schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
+                "INSERT INTO perfcore.schema_migrations (version, name, sha256) "
+                "VALUES (%s, %s, %s)",
                 (migration.version, migration.name, migration.sha256),
             )
     except psycopg.Error as error:

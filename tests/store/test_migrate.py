@@ -27,7 +27,8 @@ def test_the_seed_table_has_its_columns_and_index(store: str) -> None:
     with connect(store) as connection:
         columns = connection.execute(
             "SELECT string_agg(column_name, ' ' ORDER BY ordinal_position) "
-            "FROM information_schema.columns WHERE table_schema = 'perfcore' AND table_name = 'performance_metrics'"
+            "FROM information_schema.columns "
+            "WHERE table_schema = 'perfcore' AND table_name = 'performance_metrics'"
         ).fetchone()
         index = connection.execute(
             "SELECT pg_get_indexdef('perfcore.performance_metrics_type_time_idx'::regclass)"
