@@ -1,0 +1,17 @@
+.PHONY: demo test format screenshots
+
+demo: .venv/.installed
+	@.venv/bin/python -m perfcore demo
+
+test: .venv/.installed-dev
+	@.ci/system-packages postgresql-15 postgresql-15-hypopg chromium
+	@.ci/check
+
+format: .venv/.installed-dev
+	.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+.venv/.installed: requirements.txt
+	@.ci/environment requirements.txt && touch $@
+
+.venv/.installed-dev: requirements-dev.txt requirements.txt
+	@.ci/environment requirements-dev.txt && touch $@ .venv/.installed

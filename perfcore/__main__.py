@@ -1,0 +1,135 @@
+"""The command line: `python -m perfcore COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from perfcore.config import Config, load_config
+from perfcore.errors import PerfcoreError
+from perfcore.server.supervisor import die_with_parent
+
+NOTHING_TO_DO, SUGGESTIONS_FOUND, WRONG_USE = 0, 10, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 after an error in words, 2 for wrong use, 10 for advice."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # At INFO both name every request or statement.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    die_with_parent()
+    try:
+        return int(options.run(load_config(), options) or 0)
+    except PerfcoreError as error:
+        print(f"perfcore: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="perfcore",
+        description="Performance analytics and tuning for web applications on PostgreSQL.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="show the whole chain on a shop with real traffic")
+    demo.add_argument("--scale", type=float, default=1.0, help="size of the shop, 1 is 1 M rows")
+    demo.add_argument("--rate", type=float, default=15.0, help="requests per second at the peak")
+    demo.set_defaults(run=_demo)
+
+    serve = commands.add_parser("serve", help="serve pages and API")
+    serve.set_defaults(run=_serve)
+
+    collect = commands.add_parser("collect", help="read the targets' statistics until stopped")
+    collect.set_defaults(run=_collect)
+
+    migrate = commands.add_parser("migrate", help="bring the store's schema up to date")
+    migrate.set_defaults(run=_migrate)
+
+    advise = commands.add_parser("advise", help="print suggestions for the recorded workload")
+    advise.add_argument(
+        "--every", type=float, default=0, metavar="S", help="go on, every S seconds"
+    )
+    advise.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
+    advise.add_argument("--format", choices=("text", "json"), default="text")
+    advise.set_defaults(run=_advise)
+    return parser
+
+
+def _demo(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.server.launch import run_demo
+
+    run_demo(config, scale=options.scale, rate=options.rate)
+    return 0
+
+
+def _serve(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.server.launch import dashboard
+    from perfcore.server.supervisor import ROOT
+    from perfcore.server.web import refuse_open_address
+
+    refuse_open_address(config.address)
+    program = dashboard(config.port, {})
+    os.chdir(ROOT)
+    os.execv(sys.executable, [sys.executable, *program.arguments])
+
+
+def _collect(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.collect.loop import run
+
+    run(config, stop=_stop_on_signal())
+    return 0
+
+
+def _migrate(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.errors import ConfigurationError
+    from perfcore.store.migrate import migrate
+
+    if not config.store:
+        raise ConfigurationError("PERFCORE_STORE is not set; the embedded store migrates itself")
+    for migration in migrate(config.store):
+        print(f"applied {migration.version}_{migration.name}")
+    return 0
+
+
+def _advise(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.advise import loop
+    from perfcore.codec import to_json
+
+    if options.every:
+        loop.run(config, stop=_stop_on_signal(), every_s=options.every)
+        return 0
+    names = [name for name, _ in config.targets if options.target in ("", name)]
+    if not names:
+        print("perfcore: no such target; set PERFCORE_TARGETS to name=DSN", file=sys.stderr)
+        return WRONG_USE
+    found = 0
+    for name in names:
+        advice = loop.advise_target(config, name)
+        found += len(advice.suggestions)
+        text = options.format == "text"
+        print(loop.render_text(advice) if text else json.dumps(to_json(advice), indent=2))
+    return SUGGESTIONS_FOUND if found else NOTHING_TO_DO
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What pages and API stand in: start-up, shutdown, and the headers that Streamlit leaves out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import ipaddress
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import streamlit
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from perfcore.config import load_config
+from perfcore.errors import ConfigurationError
+from perfcore.server.launch import Background
+from perfcore.server.supervisor import SUPERVISED, die_with_parent
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"content-security-policy", b"frame-ancestors 'none'; object-src 'none'; base-uri 'self'"),
+)
+_WARM = ("pandas", "plotly.graph_objects", "perfcore.charts", "perfcore.store.read")
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[dict[str, Any]]:
+    """Start the embedded store and the collector unless somebody else runs them.
+
+    Raises ConfigurationError when the address is not a loopback one: there is no
+    authentication yet, and an open dashboard would show every query to the network.
+    """
+    refuse_open_address(str(streamlit.get_option("server.address") or ""))
+    die_with_parent()
+    background = None
+    if os.environ.get(SUPERVISED) != "1":
+        background = Background(load_config())
+        os.environ.update(await asyncio.to_thread(background.start))
+    await asyncio.to_thread(_warm)
+    try:
+        yield {}
+    finally:
+        if background is not None:
+            await asyncio.to_thread(background.stop)
+
+
+def refuse_open_address(address: str) -> None:
+    """Raise ConfigurationError for an address that other machines can reach.
+
+    >>> refuse_open_address("127.0.0.1")
+    >>> refuse_open_address("0.0.0.0")
+    Traceback (most recent call last):
+    perfcore.errors.ConfigurationError: will not listen on '0.0.0.0': ...
+    """
+    local = address == "localhost"
+    with contextlib.suppress(ValueError):
+        local = local or ipaddress.ip_address(address).is_loopback
+    if not local:
+        raise ConfigurationError(
+            f"will not listen on {address or 'every address'!r}: pages and API have no "
+            "authentication yet; use --server.address 127.0.0.1 and a tunnel or an "
+            "authenticating proxy"
+        )
+
+
+def _warm() -> None:
+    """Import what the first page would wait for, and keep it out of later collections.
+
+    Streamlit collects all generations after every rerun, and with pandas and Plotly
+    loaded that costs more than most pages.
+    """
+    for name in _WARM:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+class SecurityHeaders:
+    """Add the headers that keep the pages out of foreign frames, and close Streamlit's metrics."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if scope["path"] == "/_stcore/metrics":
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
