@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(config: Config, options: argparse.Namespace) -> int:
-    from perfcore.server.launch import run_demo
+    from perfcore.demo.run import run_demo
 
     run_demo(config, scale=options.scale, rate=options.rate)
     return 0
