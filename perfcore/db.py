@@ -32,7 +32,9 @@ def query(name: str, server_version: int = 999999) -> str:
     }
     fitting = [m for m in variants if m >= major]
     path = variants[min(fitting)] if fitting else QUERIES / f"{name}.sql"
-    return f"{MARKER} {path.read_text(encoding='utf-8').strip()}"
+    text = path.read_text(encoding="utf-8").strip()
+    # At both ends: from 18 on pg_stat_statements drops what precedes the first word.
+    return f"{MARKER} {text}\n{MARKER}"
 
 
 def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Connection[TupleRow]:
