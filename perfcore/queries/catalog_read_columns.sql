@@ -1,0 +1,22 @@
+-- The columns of the given tables in attribute order, with their statistics where the role may
+-- read them (SELECT on the table).
+SELECT
+    a.attrelid,
+    a.attname::pg_catalog.text,
+    pg_catalog.format_type(a.atttypid, a.atttypmod),
+    a.attnotnull,
+    s.avg_width,
+    s.null_frac::pg_catalog.float8,
+    s.n_distinct::pg_catalog.float8,
+    s.correlation::pg_catalog.float8,
+    s.most_common_vals::pg_catalog.text::pg_catalog.text[],
+    s.most_common_freqs::pg_catalog.float8[],
+    s.histogram_bounds::pg_catalog.text::pg_catalog.text[]
+FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_stats AS s
+    ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
+    AND NOT s.inherited
+WHERE a.attrelid = ANY(%(tables)s::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
