@@ -1,0 +1,657 @@
+"""What a statement asks of each table: predicates, joins, orders and limits, names resolved.
+
+The text is pg_stat_statements' own, so constants are `$n` and a list may read
+`$1 /*, ... */`. Only what an index could serve is kept; everything else a statement
+does is left to the planner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from perfcore.errors import PerfcoreError
+from perfcore.types import Catalog, TableInfo
+
+
+class Unparsable(PerfcoreError):
+    """The statement's text could not be parsed."""
+
+
+class Operator(StrEnum):
+    """How a key is compared, as far as an index cares."""
+
+    EQUAL = "="
+    ANY = "in"  # IN (...), = ANY (...)
+    RANGE = "range"
+    LIKE = "like"
+    JSON_CONTAINS = "json contains"  # @>
+    JSON_EXISTS = "json exists"  # ?, ?|, ?&
+    ARRAY = "array"  # @>, <@, &&
+    TEXT_SEARCH = "text search"  # @@
+    IS_NULL = "is null"
+    NOT_NULL = "is not null"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A column, or an expression over columns of one table."""
+
+    expression: str
+    is_expression: bool = False
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A key and how it is compared; `literal` is SQL text where the statement holds a constant."""
+
+    operator: Operator
+    key: Key
+    literal: str = ""
+    parameter: int = 0  # n of the $n it is compared with, 0 when with something else
+
+
+@dataclass(frozen=True, slots=True)
+class JoinKey:
+    """A key equated with another table's column."""
+
+    key: Key
+    other_table: str  # schema.table
+    other_column: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKey:
+    """One key of an order; `nulls_first` is None for PostgreSQL's default."""
+
+    key: Key
+    descending: bool = False
+    nulls_first: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """One appearance of a table in a statement, under its alias."""
+
+    schema: str
+    table: str
+    alias: str
+    predicates: tuple[Predicate, ...] = ()
+    alternatives: tuple[tuple[Predicate, ...], ...] = ()  # the branches of an OR
+    joins: tuple[JoinKey, ...] = ()
+    order_by: tuple[OrderKey, ...] = ()  # the leading keys that lie on this table
+    has_limit: bool = False
+    group_by: tuple[Key, ...] = ()
+    columns: tuple[str, ...] = ()  # all that the statement reads of it
+    reads_all_columns: bool = False  # "*"
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class StatementShape:
+    """What a statement does, by table."""
+
+    command: str  # select, insert, update, delete, other
+    uses: tuple[TableUse, ...] = ()
+    unknown_relations: tuple[str, ...] = ()  # views, catalogues, tables since dropped
+    written_table: str = ""  # schema.table of INSERT, UPDATE, DELETE
+    written_columns: tuple[str, ...] = ()  # of UPDATE
+
+    def uses_of(self, qualified_name: str) -> tuple[TableUse, ...]:
+        """Return the appearances of one table."""
+        return tuple(u for u in self.uses if u.qualified_name == qualified_name)
+
+
+_COMMANDS = (
+    (exp.Insert, "insert"),
+    (exp.Update, "update"),
+    (exp.Delete, "delete"),
+    (exp.Query, "select"),
+)
+_READABLE = ("select", "with", "update", "delete", "insert", "table", "values", "merge")
+# A "$1" outside of strings, quoted names and comments.
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\d+)(?!\w)", re.DOTALL
+)
+_LIMIT = re.compile(r"\b(LIMIT|OFFSET|FETCH\s+(?:FIRST|NEXT))\s+\$(\d+)(?!\w)", re.IGNORECASE)
+_TYPED = re.compile(
+    r"\b(interval|date|time|timestamp|timestamptz|"
+    r"time(?:stamp)?\s+with(?:out)?\s+time\s+zone)\s+\$(\d+)(?!\w)",
+    re.IGNORECASE,
+)
+_EXTRACT = re.compile(r"\bextract\s*\(\s*(\$\d+)\s+from\s+", re.IGNORECASE)
+
+
+def first_word(text: str) -> str:
+    """Return the statement's first keyword in lower case, past comments and brackets.
+
+    >>> first_word("/* a */ (SELECT 1)")
+    'select'
+    """
+    bare = re.sub(r"/\*.*?\*/|--[^\n]*", " ", text, flags=re.DOTALL).lstrip(" \t\r\n(")
+    match = re.match(r"[A-Za-z]+", bare)
+    return match.group().lower() if match else ""
+
+
+def plannable(
+    text: str, *, limit_rows: int | None = None, literals: Mapping[int, str] | None = None
+) -> str:
+    """Return the text in a form that the server plans, its parameters numbered from 1.
+
+    pg_stat_statements puts `$1` where the grammar wants a constant (`interval $1`): such
+    places become casts. With `limit_rows` a parameter of LIMIT becomes that number and
+    one of OFFSET 0: the planner's guess for an unknown LIMIT is a tenth of all rows.
+    `literals` gives SQL text to put in place of a `$n`.
+
+    >>> plannable("SELECT a FROM t WHERE b = $1 LIMIT $2", limit_rows=20)
+    'SELECT a FROM t WHERE b = $1 LIMIT 20'
+    >>> plannable("SELECT a FROM t WHERE b = $1 AND c = $2", literals={1: "'x'"})
+    "SELECT a FROM t WHERE b = 'x' AND c = $1"
+    >>> plannable("SELECT now() - interval $1")
+    'SELECT now() - $1::interval'
+    """
+    literals = literals or {}
+    text = _EXTRACT.sub(r"pg_catalog.extract(\1, ", text)
+    text = _TYPED.sub(r"$\2::\1", text)
+    if limit_rows is not None:
+        text = _LIMIT.sub(lambda m: f"{m[1]} {0 if m[1].upper() == 'OFFSET' else limit_rows}", text)
+    numbers = {int(m[1]) for m in _TOKEN.finditer(text) if m[1]} - set(literals)
+    new = {old: n for n, old in enumerate(sorted(numbers), start=1)}
+
+    def renumber(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0]
+        old = int(match[1])
+        return f"${new[old]}" if old in new else literals[old]
+
+    return _TOKEN.sub(renumber, text)
+
+
+def parse(text: str) -> exp.Expr:
+    """Return the syntax tree; raises Unparsable with the place that was not understood."""
+    readable = _TOKEN.sub(lambda m: m[0] + " " if m[1] else m[0], plannable(text))
+    try:
+        trees = sqlglot.parse(readable, dialect="postgres")
+    except (SqlglotError, RecursionError) as error:
+        raise Unparsable(str(error).split("\n")[0][:200]) from error
+    if len(trees) != 1 or not isinstance(trees[0], exp.Expr):
+        raise Unparsable("it is not one statement")
+    return trees[0]
+
+
+def read_statement(text: str, catalog: Catalog) -> StatementShape:
+    """Return the statement's shape, its names resolved against the catalogue.
+
+    Raises Unparsable when the parser does not understand the text. A statement that is
+    neither a query nor a write (SET, BEGIN, DDL) comes back with the command "other".
+    """
+    if first_word(text) not in _READABLE:
+        return StatementShape("other")
+    tree = parse(text)
+    command = next((c for kind, c in _COMMANDS if isinstance(tree, kind)), "other")
+    try:
+        reader = _Reader(catalog)
+        for scope in traverse_scope(_as_query(tree)):
+            reader.read(scope)
+    except (SqlglotError, RecursionError) as error:
+        raise Unparsable(str(error).split("\n")[0][:200]) from error
+    return StatementShape(
+        command=command,
+        uses=tuple(reader.uses()),
+        unknown_relations=tuple(sorted(reader.unknown)),
+        written_table=_written_table(tree, catalog),
+        written_columns=_written_columns(tree),
+    )
+
+
+def _as_query(tree: exp.Expr) -> exp.Expr:
+    """Return a SELECT that searches as the UPDATE or DELETE does."""
+    if isinstance(tree, exp.Insert):
+        source = tree.expression
+        return source if isinstance(source, exp.Query) else exp.select("1")
+    if not isinstance(tree, (exp.Update, exp.Delete)):
+        return tree if isinstance(tree, exp.Query) else exp.select("1")
+    query = exp.select("*").from_(tree.this.copy())
+    others = tree.args.get("from_") or tree.args.get("from")
+    tables = [others.this] if others is not None else list(tree.args.get("using") or ())
+    for other in tables:
+        query = query.join(other.copy(), join_type="cross")
+    if tree.args.get("where") is not None:
+        query.set("where", tree.args["where"].copy())
+    if tree.args.get("with_") is not None:
+        query.set("with_", tree.args["with_"].copy())
+    return query
+
+
+def _written_table(tree: exp.Expr, catalog: Catalog) -> str:
+    if not isinstance(tree, (exp.Insert, exp.Update, exp.Delete)):
+        return ""
+    table = tree.find(exp.Table) if isinstance(tree, exp.Insert) else tree.this
+    found = catalog.table(table.name, table.db) if isinstance(table, exp.Table) else None
+    return found.qualified_name if found else ""
+
+
+def _written_columns(tree: exp.Expr) -> tuple[str, ...]:
+    if not isinstance(tree, exp.Update):
+        return ()
+    names = {
+        column.name
+        for assignment in tree.expressions
+        if isinstance(assignment, exp.EQ)
+        for column in assignment.this.find_all(exp.Column)
+    }
+    return tuple(sorted(names))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A base table under one alias of one scope."""
+
+    scope_id: int
+    alias: str
+    table: TableInfo
+
+
+class _Reader:
+    """Collects what the scopes of one statement ask of base tables."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._found: dict[tuple[int, str], TableUse] = {}
+        self._columns: dict[tuple[int, str], set[str]] = {}
+        self.unknown: set[str] = set()
+
+    def uses(self) -> Iterator[TableUse]:
+        for key, use in self._found.items():
+            yield replace(use, columns=tuple(sorted(self._columns[key])))
+
+    def read(self, scope: Scope) -> None:
+        for alias, table in self._tables(scope):
+            key = (id(scope), alias)
+            self._found[key] = TableUse(table.schema, table.name, alias)
+            self._columns[key] = set()
+        for column in scope.columns:
+            if place := self._resolve(scope, column):
+                self._columns.setdefault((place.scope_id, place.alias), set()).add(column.name)
+        if not isinstance(scope.expression, exp.Select):
+            return
+        self._read_stars(scope)
+        for condition in _conditions(scope.expression):
+            for conjunct in _conjuncts(condition):
+                self._read_conjunct(scope, conjunct)
+        self._read_using(scope)
+        self._read_order(scope)
+        self._read_extreme(scope)
+        self._read_group(scope)
+
+    # Names
+
+    def _tables(self, scope: Scope) -> Iterator[tuple[str, TableInfo]]:
+        for alias, (_, source) in scope.selected_sources.items():
+            if not isinstance(source, exp.Table) or not source.name:
+                continue
+            table = self._catalog.table(source.name, source.db)
+            if table is None:
+                self.unknown.add(f"{source.db}.{source.name}" if source.db else source.name)
+            else:
+                yield alias, table
+
+    def _resolve(self, scope: Scope | None, column: exp.Column) -> _Place | None:
+        """Return the base table behind a column, through derived tables, CTEs and outer queries."""
+        while scope is not None:
+            for alias, (_, source) in scope.selected_sources.items():
+                if column.table and alias != column.table:
+                    continue
+                place = self._in_source(scope, alias, source, column)
+                if place is not None or column.table:
+                    return place
+            scope = scope.parent
+        return None
+
+    def _in_source(
+        self, scope: Scope, alias: str, source: Any, column: exp.Column
+    ) -> _Place | None:
+        if isinstance(source, exp.Table):
+            table = self._catalog.table(source.name, source.db)
+            known = table is not None and table.column(column.name) is not None
+            return _Place(id(scope), alias, table) if known and table else None
+        inner = source.expression if isinstance(source, Scope) else None
+        if isinstance(inner, (exp.Lateral, exp.Subquery)):
+            return None
+        if not isinstance(inner, exp.Select) or not _passes_conditions(inner):
+            return None
+        for projection in inner.expressions:
+            base = projection.unalias()
+            if isinstance(base, exp.Star) or (
+                isinstance(base, exp.Column) and isinstance(base.this, exp.Star)
+            ):
+                if place := self._resolve(source, exp.column(column.name)):
+                    return place
+            # A renamed column would need its key renamed too: only equal names pass.
+            elif isinstance(base, exp.Column) and projection.alias_or_name == base.name:
+                if base.name == column.name:
+                    return self._resolve(source, base)
+        return None
+
+    def _places(self, scope: Scope, node: exp.Expr) -> list[_Place | None]:
+        return [self._resolve(scope, c) for c in _columns_of(node)]
+
+    def _key(self, scope: Scope, node: exp.Expr) -> tuple[_Place, Key] | None:
+        """Return the one table a node's columns belong to and the node as an index key."""
+        node = node.unnest()
+        columns = _columns_of(node)
+        places = {self._resolve(scope, c) for c in columns}
+        if len(places) != 1 or (place := places.pop()) is None:
+            return None
+        if isinstance(node, exp.Column):
+            return place, Key(node.name, columns=(node.name,))
+        if any(node.find_all(exp.Parameter, exp.Query, exp.AggFunc, exp.Window)):
+            return None
+        bare = node.copy()
+        for column in bare.find_all(exp.Column):
+            column.set("table", None)
+            column.set("db", None)
+        text = bare.sql(dialect="postgres", normalize_functions="lower", comments=False)
+        return place, Key(text, True, tuple(sorted({c.name for c in columns})))
+
+    # Predicates
+
+    def _add(self, place: _Place, **changes: Any) -> None:
+        key = (place.scope_id, place.alias)
+        use = self._found.get(key)
+        if use is not None:
+            more = {k: getattr(use, k) + v for k, v in changes.items() if isinstance(v, tuple)}
+            plain = {k: v for k, v in changes.items() if not isinstance(v, tuple)}
+            self._found[key] = replace(use, **more, **plain)
+
+    def _read_conjunct(self, scope: Scope, node: exp.Expr) -> None:
+        node = node.unnest()
+        if isinstance(node, exp.Or):
+            self._read_alternatives(scope, node)
+            return
+        for place, found in self._predicates(scope, node):
+            if isinstance(found, JoinKey):
+                self._add(place, joins=(found,))
+            else:
+                self._add(place, predicates=(found,))
+
+    def _read_alternatives(self, scope: Scope, node: exp.Or) -> None:
+        branches: list[tuple[Predicate, ...]] = []
+        places: set[_Place] = set()
+        for branch in _flatten(node, exp.Or):
+            found = [p for c in _conjuncts(branch) for p in self._predicates(scope, c)]
+            kept = [p for _, p in found if isinstance(p, Predicate)]
+            if not kept:
+                return
+            branches.append(tuple(kept))
+            places.update(place for place, _ in found)
+        if len(places) == 1:
+            self._add(places.pop(), alternatives=tuple(branches))
+
+    def _predicates(self, scope: Scope, node: exp.Expr) -> list[tuple[_Place, Predicate | JoinKey]]:
+        node = node.unnest()
+        if isinstance(node, exp.EQ):
+            return self._equality(scope, node)
+        if isinstance(node, exp.In):
+            return self._in(scope, node)
+        if isinstance(node, (exp.Column, exp.Not, exp.Is)):
+            return self._truth(scope, node)
+        return self._comparison(scope, node)
+
+    def _equality(self, scope: Scope, node: exp.EQ) -> list[tuple[_Place, Predicate | JoinKey]]:
+        left, right = node.this.unnest(), node.expression.unnest()
+        if isinstance(right, exp.Any):
+            return self._one(scope, left, Operator.ANY, None)
+        found: list[tuple[_Place, Predicate | JoinKey]] = []
+        for mine, other in ((left, right), (right, left)):
+            keyed = self._key(scope, mine)
+            if keyed is None:
+                continue
+            place, key = keyed
+            others = self._places(scope, other)
+            if place in others or isinstance(other, exp.Any):
+                continue
+            if isinstance(other, exp.Column) and others[0] is not None:
+                theirs = others[0].table.qualified_name
+                found.append((place, JoinKey(key, theirs, other.name)))
+            else:
+                found.append((place, _predicate(Operator.EQUAL, key, other)))
+        return found
+
+    def _in(self, scope: Scope, node: exp.In) -> list[tuple[_Place, Predicate | JoinKey]]:
+        query = node.args.get("query")
+        if query is None:
+            value = node.expressions[0] if len(node.expressions) == 1 else None
+            return self._one(scope, node.this, Operator.ANY, value)
+        inner = query.unnest()
+        keyed = self._key(scope, node.this)
+        if keyed is None or not isinstance(inner, exp.Select) or len(inner.expressions) != 1:
+            return []
+        column = inner.expressions[0].unalias()
+        child = next((s for s in scope.subquery_scopes if s.expression is inner), None)
+        theirs = self._key(child, column) if child and isinstance(column, exp.Column) else None
+        if theirs is None:
+            return [(keyed[0], _predicate(Operator.ANY, keyed[1], None))]
+        mine = (keyed[0], JoinKey(keyed[1], theirs[0].table.qualified_name, theirs[1].expression))
+        back = JoinKey(theirs[1], keyed[0].table.qualified_name, keyed[1].expression)
+        return [mine, (theirs[0], back)]
+
+    def _truth(self, scope: Scope, node: exp.Expr) -> list[tuple[_Place, Predicate | JoinKey]]:
+        negated = isinstance(node, exp.Not)
+        inner = node.this.unnest() if negated else node
+        if isinstance(inner, exp.Is):
+            if isinstance(inner.expression, exp.Null):
+                operator = Operator.NOT_NULL if negated else Operator.IS_NULL
+                return self._one(scope, inner.this, operator, None)
+            if isinstance(inner.expression, exp.Boolean) and not negated:
+                return self._one(scope, inner.this, Operator.EQUAL, inner.expression)
+        if isinstance(inner, exp.Column):
+            return self._one(scope, inner, Operator.EQUAL, exp.Boolean(this=not negated))
+        return []
+
+    def _comparison(self, scope: Scope, node: exp.Expr) -> list[tuple[_Place, Predicate | JoinKey]]:
+        if isinstance(node, exp.Escape):
+            node = node.this
+        if isinstance(node, exp.MatchAgainst):
+            found: list[tuple[_Place, Predicate | JoinKey]] = []
+            for side in (node.this, *node.expressions):
+                found += self._one(scope, side, Operator.TEXT_SEARCH, None)
+            return found
+        if isinstance(node, exp.Between):
+            return self._one(scope, node.this, Operator.RANGE, None)
+        if isinstance(node, (exp.GT, exp.GTE, exp.LT, exp.LTE)):
+            sides = (_leading(node.this), _leading(node.expression))
+            found = []
+            for mine, other in (sides, sides[::-1]):
+                if not _columns_of(other) or self._key(scope, other) is None:
+                    found += self._one(scope, mine, Operator.RANGE, other)
+            return found
+        operator = _OPERATORS.get(type(node))
+        if operator is None or node.args.get("negate"):
+            return []
+        subject = node.this
+        if not _columns_of(subject) and operator is Operator.ARRAY:
+            subject = node.expression
+        return self._one(scope, subject, self._by_type(scope, subject, operator), node.expression)
+
+    def _by_type(self, scope: Scope, node: exp.Expr, operator: Operator) -> Operator:
+        """Tell @> of jsonb from @> of arrays, by the column's type."""
+        keyed = self._key(scope, node)
+        if operator is not Operator.ARRAY or keyed is None:
+            return operator
+        column = keyed[0].table.column(keyed[1].columns[0])
+        return Operator.JSON_CONTAINS if column and column.type == "jsonb" else operator
+
+    def _one(
+        self, scope: Scope, node: exp.Expr, operator: Operator, value: Any
+    ) -> list[tuple[_Place, Predicate | JoinKey]]:
+        keyed = self._key(scope, node)
+        return [(keyed[0], _predicate(operator, keyed[1], value))] if keyed else []
+
+    # Joins, orders, groups, stars
+
+    def _read_using(self, scope: Scope) -> None:
+        for join in scope.expression.args.get("joins") or ():
+            for name in join.args.get("using") or ():
+                places = [
+                    place
+                    for alias, (_, source) in scope.selected_sources.items()
+                    if (place := self._in_source(scope, alias, source, exp.column(name.name)))
+                ]
+                for place in places:
+                    for other in places:
+                        if other != place:
+                            key = Key(name.name, columns=(name.name,))
+                            theirs = other.table.qualified_name
+                            self._add(place, joins=(JoinKey(key, theirs, name.name),))
+
+    def _read_order(self, scope: Scope) -> None:
+        select = scope.expression
+        assert isinstance(select, exp.Select)
+        order = select.args.get("order")
+        keys: list[OrderKey] = []
+        first: _Place | None = None
+        for ordered in order.expressions if order is not None else ():
+            keyed = self._key(scope, _projected(select, ordered.this))
+            if keyed is None or (first is not None and keyed[0] != first):
+                break
+            first = keyed[0]
+            descending = bool(ordered.args.get("desc"))
+            nulls_first = bool(ordered.args.get("nulls_first"))
+            deviates = nulls_first != descending
+            keys.append(OrderKey(keyed[1], descending, nulls_first if deviates else None))
+        if first is not None:
+            limited = any(select.args.get(a) is not None for a in ("limit", "fetch"))
+            self._add(first, order_by=tuple(keys), has_limit=limited)
+
+    def _read_extreme(self, scope: Scope) -> None:
+        """Treat `SELECT max(a) FROM t` as the order and limit that PostgreSQL makes of it."""
+        select = scope.expression
+        if len(select.expressions) != 1 or select.args.get("group") is not None:
+            return
+        extreme = select.expressions[0].unalias()
+        if isinstance(extreme, (exp.Max, exp.Min)) and (keyed := self._key(scope, extreme.this)):
+            order = OrderKey(keyed[1], isinstance(extreme, exp.Max))
+            self._add(keyed[0], order_by=(order,), has_limit=True)
+
+    def _read_group(self, scope: Scope) -> None:
+        select = scope.expression
+        assert isinstance(select, exp.Select)
+        group = select.args.get("group")
+        keyed = [
+            self._key(scope, _projected(select, node))
+            for node in (group.expressions if group is not None else ())
+        ]
+        places = {k[0] if k else None for k in keyed}
+        if len(places) == 1 and (place := places.pop()) is not None:
+            self._add(place, group_by=tuple(k[1] for k in keyed if k))
+
+    def _read_stars(self, scope: Scope) -> None:
+        for projection in scope.expression.expressions:
+            base = projection.unalias()
+            everything = isinstance(base, exp.Star)
+            if everything or (isinstance(base, exp.Column) and isinstance(base.this, exp.Star)):
+                for alias in scope.selected_sources:
+                    if (everything or base.table == alias) and (id(scope), alias) in self._found:
+                        use = self._found[id(scope), alias]
+                        self._found[id(scope), alias] = replace(use, reads_all_columns=True)
+
+
+_OPERATORS: dict[type[exp.Expr], Operator] = {
+    exp.Like: Operator.LIKE,
+    exp.ILike: Operator.LIKE,
+    exp.SimilarTo: Operator.LIKE,
+    exp.RegexpLike: Operator.LIKE,
+    exp.RegexpILike: Operator.LIKE,
+    exp.ArrayContainsAll: Operator.ARRAY,
+    exp.ArrayContainedBy: Operator.ARRAY,
+    exp.ArrayOverlaps: Operator.ARRAY,
+    exp.JSONBContains: Operator.JSON_EXISTS,
+    exp.JSONBContainsTopKey: Operator.JSON_EXISTS,
+    exp.JSONBContainsAnyTopKeys: Operator.JSON_EXISTS,
+    exp.JSONBContainsAllTopKeys: Operator.JSON_EXISTS,
+}
+
+
+def _predicate(operator: Operator, key: Key, value: Any) -> Predicate:
+    if not isinstance(value, exp.Expr):
+        return Predicate(operator, key)
+    bare = value.unnest()
+    while isinstance(bare, exp.Cast):
+        bare = bare.this
+    if isinstance(bare, exp.Parameter):
+        return Predicate(operator, key, parameter=int(bare.name or bare.this.name))
+    if isinstance(bare, (exp.Literal, exp.Boolean)):
+        return Predicate(operator, key, literal=bare.sql(dialect="postgres"))
+    return Predicate(operator, key)
+
+
+def _conditions(select: exp.Select) -> Iterator[exp.Expr]:
+    if (where := select.args.get("where")) is not None:
+        yield where.this
+    for join in select.args.get("joins") or ():
+        if (on := join.args.get("on")) is not None:
+            yield on
+
+
+def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
+    yield from _flatten(node, exp.And)
+
+
+def _flatten(node: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
+    stack = [node]
+    while stack:
+        node = stack.pop().unnest()
+        if isinstance(node, kind):
+            stack += [node.expression, node.this]
+        else:
+            yield node
+
+
+def _columns_of(node: exp.Expr) -> list[exp.Column]:
+    """Return the columns a node reads itself, not those inside a subquery of it."""
+    if isinstance(node, exp.Column):
+        return [node]
+    return [
+        n
+        for n in node.walk(prune=lambda n: isinstance(n, (exp.Query, exp.Column)))
+        if isinstance(n, exp.Column) and not isinstance(n.this, exp.Star)
+    ]
+
+
+def _leading(node: exp.Expr) -> exp.Expr:
+    """Return the first member of a row comparison, the one that bounds an index scan."""
+    return node.expressions[0] if isinstance(node, exp.Tuple) and node.expressions else node
+
+
+def _projected(select: exp.Select, node: exp.Expr) -> exp.Expr:
+    """Return what an ordinal or an output name in ORDER BY or GROUP BY stands for."""
+    if isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit():
+        position = int(node.name) - 1
+        return (
+            select.expressions[position].unalias() if position < len(select.expressions) else node
+        )
+    if isinstance(node, exp.Column) and not node.table:
+        for projection in select.expressions:
+            if isinstance(projection, exp.Alias) and projection.alias == node.name:
+                return projection.unalias()
+    return node
+
+
+def _passes_conditions(select: exp.Select) -> bool:
+    """Say whether PostgreSQL may push a condition from outside into this query."""
+    return not any(
+        select.args.get(a) for a in ("limit", "fetch", "offset", "group", "distinct", "windows")
+    )
