@@ -233,3 +233,12 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
                 f"{setting.name} is {shown}: {error}; it wants {setting.unit}. {setting.help}"
             ) from None
     return Config(values)
+
+
+def settings_table() -> str:
+    """Return the settings as the Markdown table that the README shows."""
+    rows = ["| Variable | Default | Unit | Meaning |", "|---|---|---|---|"]
+    for s in SETTINGS:
+        default = f"`{s.default}`" if s.default else ""
+        rows.append(f"| `{s.name}` | {default} | {s.unit} | {s.help} |")
+    return "\n".join(rows)
