@@ -1,0 +1,13 @@
+-- Up to 16 an entry does not say since when it counts.
+SELECT s.queryid,
+       s.userid::bigint AS userid,
+       s.toplevel AS toplevel,
+       ''::text AS since,
+       s.calls, s.total_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
+       s.temp_blks_read, s.temp_blks_written, s.wal_bytes
+  FROM {schema}.pg_stat_statements(false) s
+ WHERE s.queryid IS NOT NULL
+   AND s.dbid OPERATOR(pg_catalog.=) (
+       SELECT d.oid
+         FROM pg_catalog.pg_database d
+        WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())

@@ -1,0 +1,1 @@
+SELECT target_id FROM perfcore.targets WHERE name = %(name)s

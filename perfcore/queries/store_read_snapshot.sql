@@ -1,0 +1,3 @@
+SELECT taken_at, epoch, snapshot
+  FROM perfcore.collector_snapshots
+ WHERE target_id = %(target_id)s AND view = %(view)s

@@ -1,0 +1,1 @@
+UPDATE perfcore.targets SET settings = %(settings)s WHERE target_id = %(target_id)s

@@ -1,0 +1,247 @@
+"""What the collector writes about targets: snapshots, differences, texts, plans, markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow, dict_row
+from psycopg.types.json import Jsonb
+
+from perfcore.db import query
+from perfcore.plan import Plan
+
+Connection = psycopg.Connection[TupleRow]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """The last raw reading of a view: when, in which epoch, and the reading itself."""
+
+    taken_at: datetime
+    epoch: str
+    body: Any
+
+
+def run(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Run one of the SQL files; return its rows, none for a statement that has none."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(query(name).encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def run_many(connection: Connection, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Run one of the SQL files once for each row of parameters."""
+    with connection.cursor() as cursor:
+        cursor.executemany(query(name).encode(), list(rows))
+
+
+def ensure_target(connection: Connection, name: str) -> int:
+    """Return the number of the target of that name, which is made when it is new."""
+    found = run(connection, "store_find_target", name=name) or run(
+        connection, "store_insert_target", name=name
+    )
+    return int(found[0]["target_id"])
+
+
+def save_seen(
+    connection: Connection,
+    target_id: int,
+    *,
+    server_version: int,
+    database: str,
+    system_identifier: str,
+    last_error: str,
+) -> None:
+    """Note that the target answered, and what could not be read; empty when all could."""
+    run(
+        connection,
+        "store_target_seen",
+        target_id=target_id,
+        server_version=server_version,
+        database=database,
+        system_identifier=system_identifier,
+        last_error=last_error,
+    )
+
+
+def save_error(connection: Connection, target_id: int, message: str) -> None:
+    """Note why the target did not answer."""
+    run(connection, "store_target_error", target_id=target_id, last_error=message)
+
+
+def read_settings(connection: Connection, target_id: int) -> dict[str, str]:
+    """Return the settings as last seen, empty before the first time."""
+    return dict(run(connection, "store_read_target_settings", target_id=target_id)[0]["settings"])
+
+
+def save_settings(connection: Connection, target_id: int, settings: Mapping[str, str]) -> None:
+    """Keep the settings as they are now."""
+    run(
+        connection, "store_save_target_settings", target_id=target_id, settings=Jsonb(settings)
+    )
+
+
+def read_snapshot(connection: Connection, target_id: int, view: str) -> StoredSnapshot | None:
+    """Return the last reading of the view, None before the first."""
+    rows = run(connection, "store_read_snapshot", target_id=target_id, view=view)
+    if not rows:
+        return None
+    return StoredSnapshot(rows[0]["taken_at"], rows[0]["epoch"], rows[0]["snapshot"])
+
+
+def save_snapshot(
+    connection: Connection, target_id: int, view: str, snapshot: StoredSnapshot
+) -> None:
+    """Keep the reading in the place of the one before; call it in the deltas' transaction."""
+    run(
+        connection,
+        "store_save_snapshot",
+        target_id=target_id,
+        view=view,
+        taken_at=snapshot.taken_at,
+        epoch=snapshot.epoch,
+        snapshot=Jsonb(snapshot.body),
+    )
+
+
+def add_marker(
+    connection: Connection,
+    target_id: int,
+    kind: str,
+    label: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Draw a line into every chart, now."""
+    run(
+        connection,
+        "store_insert_marker",
+        target_id=target_id,
+        kind=kind,
+        label=label,
+        details=Jsonb(details or {}),
+    )
+
+
+def read_statement_ids(connection: Connection, target_id: int) -> set[int]:
+    """Return the queryids whose text is known."""
+    return {
+        int(row["queryid"])
+        for row in run(connection, "store_read_statement_ids", target_id=target_id)
+    }
+
+
+def save_statements(
+    connection: Connection, target_id: int, texts: Sequence[tuple[int, int, str]]
+) -> None:
+    """Keep new statements, given as (queryid, fingerprint, text)."""
+    run_many(
+        connection,
+        "store_save_statement",
+        ({"target_id": target_id, "queryid": q, "fingerprint": f, "text": t} for q, f, t in texts),
+    )
+
+
+def save_statements_seen(connection: Connection, target_id: int, queryids: Iterable[int]) -> None:
+    """Note that these statements still run."""
+    run(connection, "store_statements_seen", target_id=target_id, queryids=list(queryids))
+
+
+def plan_candidates(
+    connection: Connection, target_id: int, slow_ms: float
+) -> list[tuple[int, int, str]]:
+    """Return (queryid, fingerprint, text) of the statements whose plan is worth knowing."""
+    rows = run(connection, "store_plan_candidates", target_id=target_id, slow_ms=slow_ms)
+    return [(int(r["queryid"]), int(r["fingerprint"]), str(r["text"])) for r in rows]
+
+
+def save_plan(
+    connection: Connection,
+    target_id: int,
+    *,
+    queryid: int,
+    fingerprint: int,
+    plan: Plan,
+    is_generic: bool = True,
+) -> str | None:
+    """Keep a plan, once a shape; return the shape it took the place of, None when none."""
+    with connection.transaction():
+        latest = run(connection, "store_latest_plan", target_id=target_id, queryid=queryid)
+        run(
+            connection,
+            "store_save_plan",
+            target_id=target_id,
+            fingerprint=fingerprint,
+            queryid=queryid,
+            shape_hash=plan.shape_hash,
+            is_generic=is_generic,
+            total_cost=plan.total_cost,
+            plan=Jsonb(plan.document),
+        )
+        before = str(latest[0]["shape_hash"]) if latest else plan.shape_hash
+        if before == plan.shape_hash:
+            return None
+        add_marker(
+            connection,
+            target_id,
+            "plan change",
+            f"the plan of statement {queryid} changed",
+            {"queryid": str(queryid), "fingerprint": str(fingerprint),
+             "before": before, "after": plan.shape_hash},
+        )  # fmt: skip
+        return before
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEvent:
+    """An index that came or went, as the catalogue showed it."""
+
+    kind: str  # "create_index" or "drop_index"
+    name: str  # schema-qualified, quoted where PostgreSQL needs it
+    definition: str
+    oid: int
+    bytes: int
+
+
+def save_index_event(connection: Connection, target_id: int, event: IndexEvent) -> bool:
+    """Enter an index change made by hand; return False when it was Perfcore's own doing."""
+    with connection.transaction():
+        own = run(connection, "store_own_changes", target_id=target_id)
+        if any(_explains(change, event) for change in own):
+            return False
+        drop = f"DROP INDEX CONCURRENTLY {event.name}"
+        created = event.kind == "create_index"
+        run(
+            connection,
+            "store_insert_hand_change",
+            target_id=target_id,
+            kind=event.kind,
+            object_name=event.name,
+            ddl=event.definition if created else drop,
+            undo=drop if created else event.definition,
+            index_oid=event.oid,
+            index_bytes=event.bytes,
+        )
+        verb = "created" if created else "dropped"
+        add_marker(
+            connection, target_id, "change", f"{event.name} {verb} by hand",
+            {"index": event.name, "origin": "by hand"},
+        )  # fmt: skip
+        return True
+
+
+def _explains(change: Mapping[str, Any], event: IndexEvent) -> bool:
+    same = change["index_oid"] == event.oid or _plain(change["object_name"]) == _plain(event.name)
+    if not same:
+        return False
+    if event.kind == change["kind"]:
+        return change["state"] in ("intended", "running", "applied")
+    # An index of ours that is taken back is dropped, a dropped one that is taken back is made.
+    return change["state"] in ("reverted", "running")
+
+
+def _plain(name: str) -> str:
+    return name.replace('"', "")
