@@ -1,0 +1,274 @@
+"""How large an index would be, from the statistics of its columns.
+
+A B-tree is computed page by page as a fresh CREATE INDEX would fill it, deduplication
+included (nbtsort.c, nbtdedup.c). The other methods are rules of thumb, good to a factor of
+about two: what decides their size (distinct elements, overlap) is not in pg_stats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from perfcore.errors import PerfcoreError
+from perfcore.types import Catalog, ColumnInfo, IndexDefinition, TableInfo
+
+PAGE = 8192
+_USABLE = PAGE - 24 - 16  # page header, B-tree special space
+_LEAF_ROOM = _USABLE - PAGE // 10  # fillfactor 90
+_INNER_ROOM = _USABLE * 0.7
+_LINE_POINTER = 4
+_TUPLE_HEADER = 8
+_TID = 6
+_POSTING_MAX = 812  # a tenth of a page, less a line pointer
+_BRIN_PAGES_PER_RANGE = 128
+
+_FIXED = {
+    "boolean": 1, "smallint": 2, "integer": 4, "bigint": 8, "real": 4, "double precision": 8,
+    "date": 4, "time without time zone": 8, "timestamp without time zone": 8,
+    "timestamp with time zone": 8, "uuid": 16, "oid": 4, "money": 8, "interval": 16,
+    '"char"': 1, "name": 64, "macaddr": 6,
+}  # fmt: skip
+# Types whose equal values may differ in bytes are never deduplicated.
+_NOT_DEDUPLICATED = ("numeric", "real", "double precision", "jsonb", "record")
+_DEFAULT_WIDTH = 16
+_TEXT = re.compile(r"text|character|citext")
+
+
+def estimate_index_bytes(
+    catalog: Catalog, index: IndexDefinition, *, rows: float | None = None
+) -> int:
+    """Return the bytes that a freshly built index would take.
+
+    `rows` is how many rows it holds, for a partial index whose predicate somebody has
+    estimated; otherwise the predicate is read roughly from pg_stats. Raises PerfcoreError
+    when the catalogue has no such table or column.
+    """
+    table = catalog.table(index.table, index.schema)
+    if table is None:
+        raise PerfcoreError(
+            f"there is no table {index.schema}.{index.table} in {catalog.database!r}"
+        )
+    if rows is None:
+        rows = row_count(table) * _fraction(table, index.predicate)
+    columns = [_key_column(table, k.expression, k.is_expression) for k in index.keys]
+    columns += [_key_column(table, name, False) for name in index.include]
+    if index.method == "btree":
+        pages = btree_pages(rows, columns, deduplicate=not index.unique and not index.include)
+    elif index.method == "brin":
+        pages = _brin_pages(table, columns)
+    elif index.method == "hash":
+        pages = 2 + 2 ** math.ceil(math.log2(max(2.0, rows / 307)))
+    elif index.method == "gin":
+        pages = 2 + math.ceil(rows * sum(map(_gin_bytes_per_row, columns)) / PAGE)
+    elif index.method == "bloom":
+        pages = 1 + math.ceil(rows * 16 / PAGE)
+    else:  # gist and spgist: a B-tree without deduplication, its pages two thirds full
+        pages = math.ceil(btree_pages(rows, columns, deduplicate=False) * 1.4)
+    return int(pages) * PAGE
+
+
+def row_count(table: TableInfo) -> float:
+    """Return the rows of a table as the planner knows them, else as the counters do."""
+    return table.row_count if table.row_count >= 0 else float(table.live_rows)
+
+
+def btree_pages(rows: float, columns: Sequence[ColumnInfo], *, deduplicate: bool) -> int:
+    """Return the pages of a B-tree: the metapage, the leaves and the levels above them."""
+    size = _tuple_bytes(columns)
+    if deduplicate and not any(_is_bytewise_unequal(c) for c in columns):
+        leaf_bytes = sum(
+            values * _value_bytes(multiplicity, size)
+            for values, multiplicity in _multiplicities(rows, columns)
+        )
+    else:
+        leaf_bytes = rows * (size + _LINE_POINTER)
+    pages = level = max(1, math.ceil(leaf_bytes / _LEAF_ROOM))
+    while level > 1:
+        level = math.ceil(level / btree_fanout(columns))
+        pages += level
+    return 1 + pages
+
+
+def btree_fanout(columns: Sequence[ColumnInfo]) -> float:
+    """Return how many pages a page above the leaves points to."""
+    return max(2.0, _INNER_ROOM / (_tuple_bytes(columns) + _LINE_POINTER))
+
+
+def btree_height(pages: int, fanout: float) -> int:
+    """Return the levels above the leaves, as the metapage of the B-tree would tell.
+
+    >>> btree_height(2, 285), btree_height(2745, 285), btree_height(500_000, 285)
+    (0, 2, 3)
+    """
+    leaves, height = max(1, pages - 1), 0
+    while leaves > 1:
+        leaves = math.ceil(leaves / fanout)
+        height += 1
+    return height
+
+
+def index_height(catalog: Catalog, index: IndexDefinition, pages: int) -> int:
+    """Return the height of a B-tree of that many pages; 0 for other methods."""
+    table = catalog.table(index.table, index.schema)
+    if index.method != "btree" or table is None:
+        return 0
+    columns = [_key_column(table, k.expression, k.is_expression) for k in index.keys]
+    return btree_height(pages, btree_fanout(columns))
+
+
+def _multiplicities(rows: float, columns: Sequence[ColumnInfo]) -> list[tuple[float, float]]:
+    """Return (number of values, rows of each) for the distinct keys of an index."""
+    if len(columns) > 1:
+        distinct = math.prod(_distinct(rows, c) for c in columns)
+        distinct = max(1.0, min(rows, distinct))
+        # Values drawn at random leave some of the possible combinations out.
+        seen = distinct * -math.expm1(-rows / distinct) if distinct < rows else rows
+        return [(max(1.0, seen), rows / max(1.0, seen))]
+    column = columns[0]
+    nulls = column.null_fraction or 0.0
+    common = [(1.0, rows * f) for f in column.most_common_freqs]
+    if nulls:
+        common.append((1.0, rows * nulls))
+    rest = max(0.0, rows - sum(m for _, m in common))
+    values = min(rest, max(1.0, _distinct(rows, column) - len(column.most_common_freqs)))
+    return [*common, (values, rest / values)] if rest >= 1 and values else common
+
+
+def _distinct(rows: float, column: ColumnInfo) -> float:
+    known = column.n_distinct
+    if known is None or known == 0:
+        return max(1.0, rows)
+    return max(1.0, known if known > 0 else -known * rows)
+
+
+def _value_bytes(multiplicity: float, size: float) -> float:
+    """Return the bytes in leaves of one key that so many rows share, line pointers included."""
+    if multiplicity <= 1:
+        return multiplicity * (size + _LINE_POINTER)
+    most = max(2, int((_POSTING_MAX - size) // _TID))
+    full, rest = divmod(multiplicity, most)
+    whole = full * (_aligned(size + most * _TID) + _LINE_POINTER)
+    return whole + (_posting_bytes(rest, size) if rest else 0.0)
+
+
+def _posting_bytes(rows: float, size: float) -> float:
+    def exact(count: int) -> float:
+        if count <= 1:
+            return count * (size + _LINE_POINTER)
+        return _aligned(size + count * _TID) + _LINE_POINTER
+
+    low = math.floor(rows)
+    return exact(low) + (rows - low) * (exact(low + 1) - exact(low))
+
+
+def _tuple_bytes(columns: Sequence[ColumnInfo]) -> float:
+    """Return the average size of an index tuple, aligned as PostgreSQL aligns it.
+
+    The chances of every length are followed through the columns, because alignment makes
+    the size of the average other than the average size.
+    """
+    chances = {0: 1.0}
+    for column in columns:
+        step = _alignment(_FIXED.get(column.type, 0))
+        longer: dict[int, float] = defaultdict(float)
+        for offset, chance in chances.items():
+            for length, share in _lengths(column).items():
+                start = -(-offset // step) * step
+                longer[start + length] += chance * share
+        chances = longer
+    size = sum(chance * _aligned(_TUPLE_HEADER + n) for n, chance in chances.items())
+    if len(columns) == 1:
+        return max(16.0, size)
+    nulls = 1.0 - math.prod(1.0 - (c.null_fraction or 0.0) for c in columns)
+    return size + nulls * 8  # the null bitmap, where there is a null
+
+
+def _lengths(column: ColumnInfo) -> dict[int, float]:
+    """Return the chance of each stored length of a value that is not null."""
+    if column.type in _FIXED:
+        return {_FIXED[column.type]: 1.0}
+    shares: dict[int, float] = defaultdict(float)
+    if _TEXT.match(column.type) and (column.most_common_freqs or column.histogram_bounds):
+        rest = max(0.0, 1.0 - (column.null_fraction or 0.0) - sum(column.most_common_freqs))
+        for value, share in zip(column.most_common_values, column.most_common_freqs, strict=False):
+            shares[len(value.encode()) + 1] += share
+        for value in column.histogram_bounds:
+            shares[len(value.encode()) + 1] += rest / len(column.histogram_bounds)
+        whole = sum(shares.values())
+        return {length: share / whole for length, share in shares.items()}
+    width = column.avg_width_bytes or _DEFAULT_WIDTH
+    if width <= 8:
+        return {width: 1.0}
+    return dict.fromkeys(range(width - 3, width + 5), 1 / 8)
+
+
+def _alignment(width: int) -> int:
+    return 8 if width == 8 else width if width in (2, 4) else 1
+
+
+def _aligned(size: float) -> float:
+    return math.ceil(size / 8) * 8.0
+
+
+def _is_bytewise_unequal(column: ColumnInfo) -> bool:
+    return column.type.startswith(_NOT_DEDUPLICATED) or column.type.endswith("[]")
+
+
+def _key_column(table: TableInfo, expression: str, is_expression: bool) -> ColumnInfo:
+    column = table.column(expression)
+    if column is not None and not is_expression:
+        return column
+    if not is_expression:
+        raise PerfcoreError(f"{table.qualified_name} has no column {expression!r}")
+    # An expression without statistics of its own is taken to be like its widest column.
+    words = set(re.findall(r"[^\W\d]\w*", expression))
+    used = [c for c in table.columns if c.name in words]
+    widest = max(used, key=lambda c: c.avg_width_bytes or 0, default=None)
+    return widest or ColumnInfo(expression, "text", False, _DEFAULT_WIDTH)
+
+
+def _brin_pages(table: TableInfo, columns: Sequence[ColumnInfo]) -> int:
+    ranges = math.ceil(table.table_bytes / PAGE / _BRIN_PAGES_PER_RANGE)
+    summary = 16 + 2 * sum(c.avg_width_bytes or _DEFAULT_WIDTH for c in columns)
+    return 2 + math.ceil(ranges * summary / PAGE) + ranges // 1360
+
+
+def _gin_bytes_per_row(column: ColumnInfo) -> float:
+    """Guess the size from the elements of a value (a posting of about three bytes each)."""
+    width = column.avg_width_bytes or _DEFAULT_WIDTH
+    if column.type.endswith("[]"):
+        return max(1.0, (width - 20) / 8) * 3
+    if column.type == "jsonb":
+        return max(1.0, width / 14) * 2.5
+    if column.type == "tsvector":
+        return max(1.0, width / 10) * 3
+    return (width + 1) * 1.5  # trigrams: about one per letter, each in many rows
+
+
+_NULL_TEST = re.compile(r'"?(\w+)"? IS (NOT )?NULL', re.IGNORECASE)
+_EQUALITY = re.compile(r"\"?(\w+)\"?(?:::text)? = '?([^']*?)'?(?:::[\w ]+)?")
+
+
+def _fraction(table: TableInfo, predicate: str) -> float:
+    """Return the share of rows a partial index holds: exact for simple tests, else a guess."""
+    share = 1.0
+    for part in re.split(r"\s+AND\s+", predicate, flags=re.IGNORECASE) if predicate else ():
+        share *= _share(table, part.strip().strip("()"))
+    return share
+
+
+def _share(table: TableInfo, test: str) -> float:
+    if m := _NULL_TEST.fullmatch(test):
+        column = table.column(m.group(1))
+        nulls = column.null_fraction if column is not None else None
+        if nulls is not None:
+            return 1.0 - nulls if m.group(2) else nulls
+    if m := _EQUALITY.fullmatch(test):
+        column = table.column(m.group(1))
+        if column is not None and m.group(2) in column.most_common_values:
+            at = column.most_common_values.index(m.group(2))
+            return column.most_common_freqs[at]
+    return 1 / 3
