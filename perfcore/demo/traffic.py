@@ -27,6 +27,9 @@ MAX_IN_FLIGHT = 8
 # A day of visitors passes in ten minutes.
 DAY_S = 600.0
 _GONE_S = 10.0
+# A shop that has not answered yet may still be starting.
+_START_S = 30.0
+_QUEUE = "/fulfilment/queue"
 _ADAPT_EVERY_S = 3.0
 _SLOW_P95_S = 1.0
 _BUSY_CPU_PERCENT = 60.0
@@ -59,7 +62,7 @@ class Pace:
         return self.rate * self.share * (0.6 + 0.4 * math.sin(2 * math.pi * elapsed_s / DAY_S))
 
     def adapt(self, cpu_percent: float) -> None:
-        """Lower the rate by a fifth while p95 or the machine's CPU are high, else raise it again."""
+        """Lower the rate by a fifth while p95 or the machine's CPU is high, else raise it."""
         ordered = sorted(self.latencies_s)
         p95_s = ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0.0
         if p95_s > _SLOW_P95_S or cpu_percent > _BUSY_CPU_PERCENT:
@@ -74,6 +77,8 @@ class Visitors:
     def __init__(self, seed: int, sizes: Mapping[str, int]) -> None:
         self._random = random.Random(seed)
         self.sizes = dict(sizes)
+        # Read from the fulfilment queue, to be shipped in that order.
+        self.open_orders: deque[int] = deque(maxlen=50)
         self._kinds = list(_WEIGHTS)
         self._cumulative = [sum(list(_WEIGHTS.values())[: n + 1]) for n in range(len(self._kinds))]
 
@@ -186,9 +191,9 @@ def _pay(v: Visitors) -> Visit:
 
 
 def _ship(v: Visitors) -> Visit:
-    # The oldest of the open orders stand a two-hundredth below the newest number.
-    newest = v.sizes["orders"]
-    return Visit("POST", f"/orders/{v.choice(range(int(newest * 0.995), newest + 1))}/shipment")
+    if not v.open_orders:
+        return _queue(v)
+    return Visit("POST", f"/orders/{v.open_orders.popleft()}/shipment", body={})
 
 
 def _invoice(v: Visitors) -> Visit:
@@ -201,7 +206,7 @@ def _shipment(v: Visitors) -> Visit:
 
 
 def _queue(v: Visitors) -> Visit:
-    return Visit("GET", "/fulfilment/queue")
+    return Visit("GET", _QUEUE)
 
 
 def _customer_value(v: Visitors) -> Visit:
@@ -248,7 +253,7 @@ _WEIGHTS: Mapping[Callable[[Visitors], Visit], float] = {
     _order: 5,
     _add_order: 4,
     _pay: 4,
-    _ship: 3,
+    _ship: 4,
     _invoice: 4,
     _shipment: 5,
     _queue: 4,
@@ -293,6 +298,7 @@ class Traffic:
         self._pace = Pace(rate)
         self._seed = seed
         self._stop = asyncio.Event()
+        self._patience_s = _START_S
         self._last_answer_s = time.monotonic()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -327,18 +333,18 @@ class Traffic:
         return (
             self._stop.is_set()
             or (seconds is not None and now_s - started_s >= seconds)
-            or now_s - self._last_answer_s >= _GONE_S
+            or now_s - self._last_answer_s >= self._patience_s
         )
 
     def _send(self, client: httpx.AsyncClient, visitors: Visitors) -> None:
         if len(self._running) >= MAX_IN_FLIGHT:
             return
-        task = asyncio.create_task(self._visit(client, visitors.next()))
+        task = asyncio.create_task(self._visit(client, visitors))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _visit(self, client: httpx.AsyncClient, visit: Visit) -> None:
-        started_s = time.monotonic()
+    async def _visit(self, client: httpx.AsyncClient, visitors: Visitors) -> None:
+        visit, started_s = visitors.next(), time.monotonic()
         try:
             answer = await client.request(
                 visit.method, visit.path, params=dict(visit.query) or None, json=visit.body
@@ -348,6 +354,8 @@ class Traffic:
         self._last_answer_s = time.monotonic()
         self._pace.latencies_s.append(self._last_answer_s - started_s)
         self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
+        if visit.path == _QUEUE and answer.status_code == 200:
+            visitors.open_orders = deque((order["id"] for order in answer.json()), maxlen=50)
 
     async def _sizes(self, client: httpx.AsyncClient) -> dict[str, int] | None:
         """Return the highest ids; wait for a shop that is still starting."""
@@ -355,7 +363,7 @@ class Traffic:
             try:
                 answer = await client.get("/sitemap")
                 answer.raise_for_status()
-                self._last_answer_s = time.monotonic()
+                self._last_answer_s, self._patience_s = time.monotonic(), _GONE_S
                 return {name: int(newest or 1) for name, newest in answer.json().items()}
             except (httpx.HTTPError, ValueError):
                 await self._sleep(0.5)
