@@ -1,0 +1,9 @@
+-- In the store: changes that somebody began and nobody ended, with their target's name.
+SELECT c.change_id::text, t.name
+  FROM perfcore.changes c
+  JOIN perfcore.targets t USING (target_id)
+ WHERE c.origin = 'perfcore'
+   AND (c.state IN ('intended', 'running')
+        OR (c.state = 'failed' AND c.index_oid IS NOT NULL)
+        OR (c.state = 'applied' AND c.revert_requested_at IS NOT NULL))
+ ORDER BY c.intended_at
