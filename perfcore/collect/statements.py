@@ -104,9 +104,7 @@ def differences(before: Reading, now: Reading) -> dict[int, dict[str, float]]:
     return result
 
 
-def read_texts(
-    connection: Connection, schema: str, queryids: Collection[int]
-) -> dict[int, str]:
+def read_texts(connection: Connection, schema: str, queryids: Collection[int]) -> dict[int, str]:
     """Return the texts of these statements, our own included; withheld ones are absent."""
     if not queryids:
         return {}

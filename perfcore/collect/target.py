@@ -50,7 +50,7 @@ class Identity:
 
 def open_target(dsn: str) -> Connection:
     """Connect to a target with an empty search path and limits on every statement."""
-    connection = connect(dsn, autocommit=True)
+    connection = connect(dsn, autocommit=True, prepare_threshold=None)
     try:
         for name, value in (
             ("search_path", "''"),

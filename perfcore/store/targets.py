@@ -26,10 +26,10 @@ class StoredSnapshot:
     body: Any
 
 
-def run(connection: Connection, name: str, **parameters: Any) -> list[dict[str, Any]]:
+def run(connection: Connection, file: str, /, **parameters: Any) -> list[dict[str, Any]]:
     """Run one of the SQL files; return its rows, none for a statement that has none."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(query(name).encode(), parameters)
+        cursor.execute(query(file).encode(), parameters)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -80,9 +80,7 @@ def read_settings(connection: Connection, target_id: int) -> dict[str, str]:
 
 def save_settings(connection: Connection, target_id: int, settings: Mapping[str, str]) -> None:
     """Keep the settings as they are now."""
-    run(
-        connection, "store_save_target_settings", target_id=target_id, settings=Jsonb(settings)
-    )
+    run(connection, "store_save_target_settings", target_id=target_id, settings=Jsonb(settings))
 
 
 def read_snapshot(connection: Connection, target_id: int, view: str) -> StoredSnapshot | None:

@@ -1,0 +1,1 @@
+DELETE FROM perfcore.batches WHERE received_at < %(before)s

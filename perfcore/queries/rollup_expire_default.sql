@@ -1,0 +1,1 @@
+DELETE FROM perfcore.performance_metrics_default WHERE timestamp < %(before)s

@@ -1,0 +1,1 @@
+DELETE FROM perfcore.endpoint_statements WHERE bucket_start < %(before)s

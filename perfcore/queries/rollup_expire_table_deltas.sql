@@ -1,0 +1,1 @@
+DELETE FROM perfcore.table_deltas WHERE interval_end < %(before)s

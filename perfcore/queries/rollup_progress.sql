@@ -1,0 +1,1 @@
+SELECT rolled_until FROM perfcore.rollup_progress WHERE resolution = %(resolution)s

@@ -1,0 +1,3 @@
+COPY perfcore.metric_rollups
+    (resolution, bucket_start, series_id, count, error_count, sum, min, max, buckets, merged)
+FROM STDIN

@@ -1,0 +1,253 @@
+"""The roller: merges partial minutes, makes hours and days of them, keeps days of raw samples.
+
+Flushers only add rows. A row that the roller has counted is marked `merged`; whatever is not is
+new, however late it comes. The merging of a minute, and the adding of its late part to an hour
+that is rolled already, are one transaction: wherever the roller is killed, each sample is in its
+minute once, in its hour once and in its day once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from perfcore.db import query
+from perfcore.histogram import Histogram
+from perfcore.store.targets import run
+
+Connection = psycopg.Connection[TupleRow]
+
+GRACE = timedelta(minutes=2)  # how long a minute stays open after its end
+DAYS_AHEAD = 7
+KEPT: Mapping[str, timedelta] = {"minute": timedelta(days=14), "hour": timedelta(days=180)}
+KEPT_DELTAS = timedelta(days=14)
+_LENGTH = {
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+}
+_SOURCE = {"hour": "minute", "day": "hour"}
+_LOCK_KEY = 0x50435F726F6C6C
+_BUCKETS_A_PASS = 3000
+_SAMPLES = "performance_metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class RollReport:
+    """What one round did; `ran` is False when another roller was at work."""
+
+    ran: bool = True
+    merged_buckets: int = 0
+    hours: int = 0
+    days: int = 0
+    partitions_made: int = 0
+    partitions_dropped: int = 0
+
+
+def roll(connection: Connection, now: datetime, *, raw_retention_days: int = 2) -> RollReport:
+    """Do one round as of `now`; call it on an autocommit connection, as often as you like."""
+    key = {"key": _LOCK_KEY}
+    if not run(connection, "rollup_lock", **key)[0]["pg_try_advisory_lock"]:
+        return RollReport(ran=False)
+    try:
+        made, dropped = _keep_partitions(connection, now.astimezone(UTC), raw_retention_days)
+        return _roll(connection, now.astimezone(UTC), made, dropped)
+    finally:
+        if not connection.closed:
+            run(connection, "rollup_unlock", **key)
+
+
+def _roll(connection: Connection, now: datetime, made: int, dropped: int) -> RollReport:
+    closed = _floor(now - GRACE, "minute")
+    merged = sum(_merge(connection, r, closed) for r in ("minute", "hour", "day"))
+    hours = _advance(connection, "hour", closed)
+    rolled_hours = _rolled_until(connection, "hour")
+    days = _advance(connection, "day", rolled_hours) if rolled_hours else 0
+    with connection.transaction():
+        run(
+            connection,
+            "rollup_merge_endpoint_statements",
+            since=closed - timedelta(hours=2),
+            before=closed,
+        )
+    _expire(connection, now)
+    return RollReport(True, merged, hours, days, made, dropped)
+
+
+def _merge(connection: Connection, resolution: str, closed: datetime) -> int:
+    """Merge the buckets of closed minutes, hours or days that got rows; return how many."""
+    buckets = run(
+        connection, "rollup_unmerged", resolution=resolution, before=closed, limit=_BUCKETS_A_PASS
+    )
+    for row in buckets:
+        with connection.transaction():
+            _merge_bucket(connection, resolution, row["bucket_start"])
+    return len(buckets)
+
+
+def _merge_bucket(connection: Connection, resolution: str, bucket: datetime) -> None:
+    rows = run(connection, "rollup_take_bucket", resolution=resolution, bucket_start=bucket)
+    _write(connection, resolution, bucket, _by_series(rows), merged=True)
+    if resolution != "minute":
+        return
+    late = _by_series(r for r in rows if not r["merged"])
+    for longer in ("hour", "day"):
+        rolled_until = _rolled_until(connection, longer)
+        if rolled_until and bucket < rolled_until:
+            # The bucket was made without these rows: they join it as a part of their own.
+            _write(connection, longer, _floor(bucket, longer), late, merged=False)
+
+
+def _advance(connection: Connection, resolution: str, limit: datetime) -> int:
+    """Make every hour (or day) that ended by `limit` and is not made yet; return how many."""
+    length, source = _LENGTH[resolution], _SOURCE[resolution]
+    made = 0
+    start = _next_start(connection, resolution)
+    while start is not None and start + length <= limit:
+        end = start + length
+        # Days add up hours with their late parts; hours only what is merged, for the rest is late.
+        name = "rollup_read_merged" if source == "minute" else "rollup_read_all"
+        with connection.transaction():
+            rows = run(connection, name, resolution=source, start=start, end=end)
+            _write(connection, resolution, start, _by_series(rows), merged=True)
+            run(connection, "rollup_save_progress", resolution=resolution, rolled_until=end)
+        made += 1
+        start = end
+    return made
+
+
+def _next_start(connection: Connection, resolution: str) -> datetime | None:
+    """Return the next bucket to make: where rolling stands, or where the first rows are."""
+    rolled_until = _rolled_until(connection, resolution)
+    if rolled_until:
+        return rolled_until
+    source = _SOURCE[resolution]
+    first = run(connection, "rollup_first_merged", resolution=source)[0]["min"]
+    return _floor(first, resolution) if first else None
+
+
+def _rolled_until(connection: Connection, resolution: str) -> datetime | None:
+    rows = run(connection, "rollup_progress", resolution=resolution)
+    return rows[0]["rolled_until"] if rows else None
+
+
+def _by_series(rows: Iterable[Mapping[str, Any]]) -> dict[int, Histogram]:
+    sums: dict[int, Histogram] = {}
+    for row in rows:
+        sums.setdefault(row["series_id"], Histogram()).merge(Histogram.from_bytes(row["buckets"]))
+    return sums
+
+
+def _write(
+    connection: Connection,
+    resolution: str,
+    bucket: datetime,
+    sums: Mapping[int, Histogram],
+    *,
+    merged: bool,
+) -> None:
+    if not sums:
+        return
+    with connection.cursor() as cursor, cursor.copy(query("rollup_write").encode()) as copy:
+        for series_id, h in sums.items():
+            copy.write_row(
+                (resolution, bucket, series_id, h.count, h.error_count, h.sum, h.min, h.max,
+                 h.to_bytes(), merged)
+            )  # fmt: skip
+
+
+def _floor(at: datetime, resolution: str) -> datetime:
+    at = at.astimezone(UTC).replace(second=0, microsecond=0)
+    if resolution == "minute":
+        return at
+    at = at.replace(minute=0)
+    return at if resolution == "hour" else at.replace(hour=0)
+
+
+def _expire(connection: Connection, now: datetime) -> None:
+    for resolution, longer in (("minute", "hour"), ("hour", "day")):
+        rolled_until = _rolled_until(connection, longer)
+        if rolled_until:
+            before = min(now - KEPT[resolution], rolled_until)
+            run(connection, "rollup_expire_rollups", resolution=resolution, before=before)
+    for table in (
+        "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
+    ):  # fmt: skip
+        run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
+
+
+def _keep_partitions(connection: Connection, now: datetime, days_kept: int) -> tuple[int, int]:
+    """Make the days ahead, give strayed rows their day, drop the days past keeping."""
+    today = now.date()
+    oldest = today - timedelta(days=days_kept)
+    names = {row["name"] for row in run(connection, "rollup_partitions")}
+    strayed = {row["day"] for row in run(connection, "rollup_default_days")}
+    newest = today + timedelta(days=DAYS_AHEAD)
+    wanted = {today + timedelta(days=n) for n in range(DAYS_AHEAD + 1)}
+    wanted |= {day for day in strayed if oldest <= day <= newest}
+    made = sum(
+        _make_partition(connection, day) for day in sorted(wanted) if _name(day) not in names
+    )
+    run(connection, "rollup_expire_default", before=_midnight(oldest))
+    dropped = sum(_drop_partition(connection, n) for n in sorted(names) if n < _name(oldest))
+    return made, dropped
+
+
+def _make_partition(connection: Connection, day: date) -> bool:
+    """Make one day's partition with the rows of that day that wait in the default one.
+
+    Attaching, unlike CREATE ... PARTITION OF, lets readers and writers of other days go on.
+    False when a lock was not to be had; the next round tries again.
+    """
+    end = day + timedelta(days=1)
+    parts = {
+        "new": sql.Identifier("perfcore", _name(day)),
+        "parent": sql.Identifier("perfcore", _SAMPLES),
+        "rest": sql.Identifier("perfcore", f"{_SAMPLES}_default"),
+        "start": sql.Literal(_midnight(day)),
+        "end": sql.Literal(_midnight(end)),
+    }
+    commands = (
+        "SET LOCAL lock_timeout = '2s'",
+        "LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE",
+        "CREATE TABLE {new} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
+        "WITH moved AS (DELETE FROM {rest} WHERE timestamp >= {start} AND timestamp < {end} "
+        "RETURNING *) INSERT INTO {new} SELECT * FROM moved",
+        "ALTER TABLE {parent} ATTACH PARTITION {new} FOR VALUES FROM ({start}) TO ({end})",
+    )
+    return _try(connection, [sql.SQL(c).format(**parts) for c in commands])
+
+
+def _drop_partition(connection: Connection, name: str) -> bool:
+    table = sql.Identifier("perfcore", name)
+    return _try(
+        connection,
+        [
+            sql.SQL("SET LOCAL lock_timeout = '2s'").format(),
+            sql.SQL("DROP TABLE {}").format(table),
+        ],
+    )
+
+
+def _try(connection: Connection, commands: Iterable[sql.Composed]) -> bool:
+    try:
+        with connection.transaction():
+            for command in commands:
+                connection.execute(command)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
+def _name(day: date) -> str:
+    return f"{_SAMPLES}_{day:%Y%m%d}"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
