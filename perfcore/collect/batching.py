@@ -1,0 +1,258 @@
+"""Turn what the queues hold into a batch: histograms, attribution, thinned raw samples, texts."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from perfcore.collect.buffer import (
+    UNATTRIBUTED,
+    Buffer,
+    MetricItem,
+    RequestContext,
+    RequestItem,
+    StatementItem,
+    drain,
+)
+from perfcore.histogram import Histogram
+from perfcore.normalise import fingerprint, fingerprint_hex, normalise
+from perfcore.store.ingest import (
+    Batch,
+    EndpointStatement,
+    RawSample,
+    Rollup,
+    SeriesKey,
+    SlowQuery,
+)
+from perfcore.types import MetricType
+
+OTHER = "(other)"
+REPEATED_CALLS = 5
+_MAX_TEXT = 65_536
+_MAX_NAME = 500
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the memory of the host and the growth of the store."""
+
+    endpoints: int = 2_000
+    statements: int = 5_000
+    metrics: int = 1_000
+    raw_per_s: float = 500.0
+    slow_per_s: float = 20.0
+
+
+class Batcher:
+    """Knows the names and texts of one process; used by the flusher thread alone."""
+
+    def __init__(
+        self,
+        service: str,
+        process: str,
+        limits: Limits,
+        wall_ns: Callable[[], int] = time.time_ns,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._service = service
+        self._process = process
+        self._limits = limits
+        self._wall_ns, self._clock_ns = wall_ns, clock_ns
+        self._last_ns = clock_ns()
+        self._random = random.Random()
+        self._names: dict[str, set[str]] = {}
+        self._fingerprints: dict[str, int] = {}  # by the text as it was sent
+        self._texts: dict[int, str] = {}
+        self._sent_texts: set[int] = set()
+
+    def take(self, buffer: Buffer) -> Batch | None:
+        """Drain the buffer into a batch, None when it was empty."""
+        now_ns = self._clock_ns()
+        elapsed_s = max((now_ns - self._last_ns) / 1e9, 0.001)
+        self._last_ns = now_ns
+        # Requests first: whatever a finished request executed is then among the statements.
+        requests, statements = drain(buffer.requests), drain(buffer.statements)
+        metrics = drain(buffer.metrics)
+        count = len(requests) + len(statements) + len(metrics)
+        if not count:
+            return None
+        draft = _Draft(self._service, self._wall_ns() - now_ns)
+        for item in statements:
+            self._add_statement(draft, item)
+        for request in requests:
+            self._add_request(draft, request)
+        for metric in metrics:
+            self._add_metric(draft, metric)
+        texts = tuple((fp, self._texts[fp]) for fp in draft.fingerprints - self._sent_texts)
+        self._sent_texts |= draft.fingerprints
+        return Batch(
+            str(uuid.uuid4()),
+            self._service,
+            self._process,
+            datetime.fromtimestamp(self._wall_ns() / 1e9, UTC),
+            count,
+            raw=tuple(self._thin(draft, self._limits.raw_per_s * elapsed_s)),
+            rollups=draft.rollups(),
+            endpoint_statements=draft.endpoint_statements(),
+            slow_queries=tuple(draft.slow[: math.ceil(self._limits.slow_per_s * elapsed_s)]),
+            texts=texts,
+        )
+
+    def forget(self, batch: Batch) -> None:
+        """Send the texts of a lost batch once more, with the next one that needs them."""
+        self._sent_texts -= {fp for fp, _ in batch.texts}
+
+    def _add_statement(self, draft: _Draft, item: StatementItem) -> None:
+        text, end_ns, duration_ns, is_error, context, _ = item
+        fp = self._identify(text)
+        draft.fingerprints.add(fp)
+        series = draft.key(MetricType.DATABASE_QUERY, fingerprint_hex(fp), "ms")
+        draft.add(series, end_ns, duration_ns / _NS_PER_MS, is_error)
+        if context is None or context.is_counted:
+            endpoint = self._endpoint(context.endpoint) if context else UNATTRIBUTED
+            draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
+            draft.add_slow(item, fp, endpoint)
+            return
+        entry = context.statements.setdefault(fp, [0, 0])
+        entry[0] += 1
+        entry[1] += duration_ns
+        if item[5] is not None and len(context.slow) < self._limits.slow_per_s:
+            context.slow.append((item, fp))
+
+    def _add_request(self, draft: _Draft, item: RequestItem) -> None:
+        context, end_ns, duration_ns, is_error = item
+        endpoint = self._endpoint(context.endpoint)
+        series = draft.key(MetricType.API_ENDPOINT, endpoint, "ms")
+        draft.add(series, end_ns, duration_ns / _NS_PER_MS, is_error)
+        for fp, (calls, ns) in context.statements.items():
+            draft.fingerprints.add(fp)
+            draft.attribute(endpoint, end_ns, fp, calls, ns, 1, calls)
+        for slow, fp in context.slow:
+            draft.add_slow(slow, fp, endpoint)
+        _close(context)
+
+    def _add_metric(self, draft: _Draft, item: MetricItem) -> None:
+        metric_type, name, unit, at_ns, value = item
+        name = self._bounded(metric_type, _clean(name)[:_MAX_NAME], self._limits.metrics)
+        draft.add(draft.key(metric_type, name, _clean(unit)[:40]), at_ns, value, False)
+
+    def _endpoint(self, name: str) -> str:
+        return self._bounded("api_endpoint", _clean(name)[:_MAX_NAME], self._limits.endpoints)
+
+    def _bounded(self, kind: str, name: str, limit: int) -> str:
+        """Return the name, or "(other)" once the process has shown its number of names."""
+        names = self._names.setdefault(kind, set())
+        if name not in names:
+            if len(names) >= limit:
+                return OTHER
+            names.add(name)
+        return name
+
+    def _identify(self, text: str) -> int:
+        """Return a text's fingerprint; each distinct text is normalised once."""
+        found = self._fingerprints.get(text)
+        if found is not None:
+            return found
+        if len(self._fingerprints) >= 4 * self._limits.statements:
+            self._fingerprints.clear()  # an application that writes values into its texts
+        source = text[: 4 * _MAX_TEXT]
+        normalised, fp = normalise(source), fingerprint(source)
+        if fp not in self._texts:
+            if len(self._texts) >= self._limits.statements:
+                normalised, fp = OTHER, fingerprint(OTHER)
+            self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
+        self._fingerprints[text] = fp
+        return fp
+
+    def _thin(self, draft: _Draft, budget: float) -> Iterable[RawSample]:
+        """Yield at most about `budget` samples, each with the number of samples it stands for."""
+        stride = max(1, math.ceil(sum(map(len, draft.raw.values())) / max(budget, 1.0)))
+        for (series, is_error), samples in draft.raw.items():
+            for start in range(0, len(samples), stride):
+                group = samples[start : start + stride]
+                at_ns, value = self._random.choice(group)
+                yield RawSample(series, draft.instant(at_ns), value, is_error, len(group))
+
+
+class _Draft:
+    """The sums of one drain."""
+
+    def __init__(self, service: str, offset_ns: int) -> None:
+        self._service = service
+        self._offset_ns = offset_ns  # wall clock minus monotonic clock
+        self._histograms: dict[tuple[SeriesKey, int], Histogram] = {}
+        self._attributed: dict[tuple[str, int, int], list[int]] = {}
+        self.raw: dict[tuple[SeriesKey, bool], list[tuple[int, float]]] = {}
+        self.slow: list[SlowQuery] = []
+        self.fingerprints: set[int] = set()
+
+    def instant(self, clock_ns: int) -> datetime:
+        return datetime.fromtimestamp((clock_ns + self._offset_ns) / 1e9, UTC)
+
+    def _minute(self, clock_ns: int) -> int:
+        return (clock_ns + self._offset_ns) // 60_000_000_000
+
+    def key(self, metric_type: str, name: str, unit: str) -> SeriesKey:
+        return SeriesKey(self._service, str(metric_type), name, unit)
+
+    def add(self, series: SeriesKey, at_ns: int, value: float, is_error: bool) -> None:
+        where = (series, self._minute(at_ns))
+        histogram = self._histograms.get(where)
+        if histogram is None:
+            histogram = self._histograms[where] = Histogram()
+        histogram.record(value, is_error=is_error)
+        self.raw.setdefault((series, is_error), []).append((at_ns, value))
+
+    def attribute(
+        self, endpoint: str, at_ns: int, fp: int, calls: int, ns: int, requests: int, most: int
+    ) -> None:
+        where = (endpoint, self._minute(at_ns), fp)
+        sums = self._attributed.setdefault(where, [0, 0, 0, 0, 0])
+        sums[0] += calls
+        sums[1] += ns
+        sums[2] += requests
+        sums[3] += most >= REPEATED_CALLS
+        sums[4] = max(sums[4], most)
+
+    def add_slow(self, item: StatementItem, fp: int, endpoint: str) -> None:
+        _, end_ns, duration_ns, is_error, _, parameters = item
+        if parameters is None:
+            return
+        started = self.instant(end_ns - duration_ns)
+        self.fingerprints.add(fp)
+        self.slow.append(
+            SlowQuery(
+                str(uuid.uuid4()), started, endpoint, fp,
+                duration_ns / _NS_PER_MS, is_error, parameters,
+            )
+        )  # fmt: skip
+
+    def rollups(self) -> tuple[Rollup, ...]:
+        return tuple(Rollup(s, _at_minute(m), h) for (s, m), h in self._histograms.items())
+
+    def endpoint_statements(self) -> tuple[EndpointStatement, ...]:
+        return tuple(
+            EndpointStatement(_at_minute(minute), endpoint, fp, calls, ns / _NS_PER_MS, *rest)
+            for (endpoint, minute, fp), (calls, ns, *rest) in self._attributed.items()
+        )
+
+
+def _close(context: RequestContext) -> None:
+    context.is_counted = True
+    context.statements = {}
+    context.slow = []
+
+
+def _at_minute(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)
+
+
+def _clean(text: str) -> str:
+    """Return the text without what PostgreSQL cannot hold: NUL and lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,534 @@
+"""The recorder of a process: its queues, and the one thread that empties them into the store.
+
+Each second the thread drains the queues into a batch. A store that answers gets it at once; a
+store that does not, finds it later in the spool, in order and exactly once. At any quiet moment
+generated = stored + spooled + buffered + dropped, and `Recorder.accounting()` shows it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import socket
+import sqlite3
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from perfcore.collect.batching import Batcher, Limits
+from perfcore.collect.buffer import Buffer, Counter, RequestContext
+from perfcore.collect.process import ProcessSampler
+from perfcore.collect.spool import Spool, SpoolFull, orphans, spool_path
+from perfcore.store.ingest import Batch, SeriesKey, write_batch
+from perfcore.types import MetricType
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.rows import TupleRow
+
+log = logging.getLogger("perfcore.collect")
+
+_CONNECT_TIMEOUT_S = 3
+_STATEMENT_TIMEOUT_S = 5
+_LONGEST_PAUSE_S = 15.0
+_DRAIN_BUDGET_S = 1.0
+_MEMORY_LIMIT_BYTES = 8 * 1024 * 1024
+_ORPHANS_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where every sample of this process is; the sum is exact when nothing is under way."""
+
+    generated: int
+    stored: int
+    spooled: int  # waiting on disk, or in memory where there is no disk
+    buffered: int  # not flushed yet
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
+    self_errors: int = 0  # exceptions of our own that the application never saw
+
+    @property
+    def missing(self) -> int:
+        """Return how many samples are unaccounted for: 0, or this program has a bug."""
+        known = self.stored + self.spooled + self.buffered + sum(self.dropped.values())
+        return self.generated - known
+
+    def as_totals(self) -> dict[str, Any]:
+        return {
+            "generated": self.generated,
+            "stored": self.stored,
+            "spooled": self.spooled,
+            "buffered": self.buffered,
+            "dropped": self.dropped,
+            "self_errors": self.self_errors,
+        }
+
+
+class Recorder:
+    """Takes measurements of one service and sees to it that they reach the store.
+
+    Nothing happens before the first measurement: then the thread starts. Without a store
+    nothing is recorded at all.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        store: str,
+        *,
+        spool_folder: Path | None = None,
+        slow_query_ms: float = 100.0,
+        store_parameters: bool = False,
+        interval_s: float = 1.0,
+        limits: Limits | None = None,
+        sample_process: bool = True,
+    ) -> None:
+        self.service = service
+        self.is_enabled = bool(store)
+        self.slow_query_ns = int(slow_query_ms * 1e6)
+        self.store_parameters = store_parameters
+        self._store = store
+        self._spool_folder = spool_folder
+        self._interval_s = interval_s
+        self._limits = limits or Limits()
+        self._sample_process = sample_process
+        self._abandoned: list[object] = []
+        self._arm()
+        _RECORDERS.add(self)
+
+    def _arm(self) -> None:
+        """Begin with nothing recorded, as at the start and in a forked child."""
+        self.buffer = Buffer()
+        self.self_errors = Counter()
+        self._is_started = False
+        self._is_closed = False
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._flusher: Flusher | None = None
+
+    def serves(self, service: str, store: str) -> bool:
+        """Return whether it can be shared by another middleware of the same service."""
+        return not self._is_closed and (self.service, self._store) == (service, store)
+
+    def rearm_after_fork(self) -> None:
+        """Forget what belongs to the parent, without touching its sockets and files."""
+        if self._flusher is not None:
+            self._abandoned.append(self._flusher)
+            self._flusher.abandon()
+        self._arm()
+
+    # What follows is called from the application, between its own steps.
+
+    def request(self, context: RequestContext, started_ns: int, is_error: bool) -> None:
+        """Record a request that is over."""
+        ended_ns = perf_counter_ns()
+        context.is_over = True
+        self.buffer.add(self.buffer.requests, (context, ended_ns, ended_ns - started_ns, is_error))
+        if not self._is_started:
+            self._start()
+
+    def statement(
+        self,
+        text: str,
+        ended_ns: int,
+        duration_ns: int,
+        is_error: bool,
+        context: RequestContext | None,
+        parameters: tuple[Any, ...] | None,
+    ) -> None:
+        """Record an execution; `parameters` only for a slow one, described by the policy."""
+        self.buffer.add(
+            self.buffer.statements, (text, ended_ns, duration_ns, is_error, context, parameters)
+        )
+        if not self._is_started:
+            self._start()
+
+    def metric(
+        self, name: str, value: float, unit: str, metric_type: str = MetricType.CUSTOM
+    ) -> None:
+        """Record a value of the application's own; ValueError when it is not finite."""
+        value = float(value)
+        if not math.isfinite(value):
+            raise ValueError(f"metric {name!r} is {value}: it must be a finite number")
+        if not self.is_enabled:
+            return
+        item = (str(metric_type), str(name), str(unit), perf_counter_ns(), value)
+        self.buffer.add(self.buffer.metrics, item)
+        if not self._is_started:
+            self._start()
+
+    def accounting(self) -> Accounting:
+        """Return where all samples are."""
+        flusher = self._flusher
+        generated = self.buffer.generated.value
+        dropped = {"buffer_full": self.buffer.dropped.value} if self.buffer.dropped.value else {}
+        errors = self.self_errors.value
+        if flusher is None:
+            return Accounting(generated, 0, 0, len(self.buffer), dropped, errors)
+        return Accounting(
+            generated,
+            flusher.stored,
+            sum(list(flusher.waiting.values())),
+            len(self.buffer) + flusher.in_flight,
+            {**dropped, **flusher.dropped},
+            errors,
+        )
+
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Send what is there now; False when the store did not take it within the timeout."""
+        if self._flusher is None:
+            return True
+        return self._flusher.cycle(timeout_s)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Flush for at most that long and end the thread; what is left stays in the spool."""
+        with self._start_lock:
+            self._is_closed = True
+            self._is_started = True  # no new thread from now on
+        if self._flusher is not None and self._thread is not None:
+            self._flusher.stop()
+            self._thread.join(timeout_s)
+        atexit.unregister(self.close)
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._is_started:
+                return
+            self._is_started = True
+            started = time.time_ns() // 1_000_000
+            process = f"{socket.gethostname()}:{os.getpid()}:{started}"
+            self._flusher = Flusher(self, self._store, process, self._spool_folder)
+            self._flusher.configure(self._interval_s, self._limits, self._sample_process)
+            self._thread = threading.Thread(
+                target=self._flusher.run, name="perfcore-flusher", daemon=True
+            )
+            self._thread.start()
+            atexit.register(self.close)
+
+
+class Flusher:
+    """The thread's side of a recorder; its counts are written by the thread alone."""
+
+    def __init__(
+        self, recorder: Recorder, store: str, process: str, spool_folder: Path | None
+    ) -> None:
+        self._recorder = recorder
+        self._buffer = recorder.buffer
+        self._store = store
+        self._process = process
+        self._spool_folder = spool_folder
+        self.stored = 0
+        self.in_flight = 0
+        self.waiting: dict[str, int] = {}  # batch id -> samples, on disk or in memory
+        self.dropped: dict[str, int] = {}
+        self._memory: deque[Batch] = deque()
+        self._memory_bytes = 0
+        self._spool: Spool | None = None
+        self._connection: psycopg.Connection[TupleRow] | None = None
+        self._series_ids: dict[SeriesKey, int] = {}
+        self._pause_s = 0.0
+        self._retry_at = 0.0
+        self._orphans_at = 0.0
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._cycles = threading.Condition()
+        self._begun = self._done = 0
+
+    def configure(self, interval_s: float, limits: Limits, sample_process: bool) -> None:
+        self._interval_s = interval_s
+        self._batcher = Batcher(self._recorder.service, self._process, limits)
+        self._sampler = ProcessSampler() if sample_process else None
+
+    def abandon(self) -> None:
+        """In a forked child: free the lock's copy, leave everything else to the parent."""
+        if self._spool is not None:
+            self._spool.abandon()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._wake.set()
+
+    def cycle(self, timeout_s: float) -> bool:
+        """Wait for a flush that begins after this call; whether nothing waits any more."""
+        with self._cycles:
+            wanted = self._begun + 1
+            self._retry_at = 0.0
+            self._wake.set()
+            done = self._cycles.wait_for(lambda: self._done >= wanted, timeout_s)
+        return done and not self.waiting
+
+    def run(self) -> None:
+        """Flush each interval until stopped; no exception leaves the thread."""
+        while True:
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            with self._cycles:
+                self._begun += 1
+                number = self._begun
+            is_last = self._is_stopping
+            try:
+                self._flush(is_last=is_last)
+            except Exception:
+                self._recorder.self_errors.add()
+                self._drop_in_flight("internal_error")
+                log.exception("perfcore: a flush failed; measuring goes on")
+            with self._cycles:
+                self._done = number
+                self._cycles.notify_all()
+            if is_last:
+                self._end()
+                return
+
+    def _flush(self, *, is_last: bool) -> None:
+        if self._sampler is not None:
+            for metric_type, name, unit, value in self._sampler.read():
+                item = (metric_type, name, unit, perf_counter_ns(), value)
+                self._buffer.add(self._buffer.metrics, item)
+        batch = self._batcher.take(self._buffer)
+        if batch is not None:
+            self.in_flight = batch.samples
+            batch = replace(batch, totals=self._recorder.accounting().as_totals())
+            # At the end a batch goes to disk first: the process may not live to see the answer.
+            if is_last or self.waiting or not self._may_try() or not self._send(batch):
+                self._keep(batch)
+            self.in_flight = 0
+        if (self.waiting or self._orphans_due()) and self._may_try():
+            self._drain()
+
+    def _may_try(self) -> bool:
+        return time.monotonic() >= self._retry_at
+
+    def _send(self, batch: Batch) -> bool:
+        """Store a batch now; False when the store does not answer, and it must wait."""
+        refused = self._deliver(batch)
+        if refused is None:
+            return False
+        self._account(batch, refused)
+        return True
+
+    def _account(self, batch: Batch, refused: str) -> None:
+        """Move a batch's samples to where they ended, in one step."""
+        self.waiting.pop(batch.batch_id, None)
+        self.in_flight = 0
+        if refused:
+            self._drop(batch.samples, refused)
+            self._batcher.forget(batch)
+        else:
+            self.stored += batch.samples
+
+    def _deliver(self, batch: Batch) -> str | None:
+        """Return "" when stored, why it never can be, or None to try again later."""
+        import psycopg
+
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._connect()
+            write_batch(self._connection, batch, self._series_ids)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            log.warning("perfcore: the store refused a batch: %s", error)
+            return "refused_by_store"
+        except (psycopg.Error, OSError) as error:
+            self._lose_store(error)
+            return None
+        if self._pause_s:
+            log.warning("perfcore: the store answers again; what waited is being sent")
+            self._pause_s = 0.0
+        return ""
+
+    def _connect(self) -> psycopg.Connection[TupleRow]:
+        # Deferred: perfcore.db imports SQLAlchemy, which only the thread may take time for.
+        from perfcore.db import connect
+
+        self._series_ids = {}
+        return connect(
+            self._store,
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            tcp_user_timeout=_STATEMENT_TIMEOUT_S * 1000,
+            options=f"-c timezone=UTC -c statement_timeout={_STATEMENT_TIMEOUT_S}s "
+            f"-c lock_timeout={_CONNECT_TIMEOUT_S}s",
+        )
+
+    def _lose_store(self, error: Exception) -> None:
+        if not self._pause_s:
+            log.warning("perfcore: the store does not answer; samples wait in the spool: %s", error)
+        self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, self._pause_s * 2))
+        self._retry_at = time.monotonic() + self._pause_s
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _keep(self, batch: Batch) -> None:
+        """Put a batch where it can wait: on disk, else in memory, else count it as dropped."""
+        batch = replace(batch, was_spooled=True)
+        try:
+            if self._memory:
+                self._keep_in_memory(batch)  # the order stays
+            else:
+                self._open_spool().put(batch)
+                self._wait(batch)
+        except SpoolFull:
+            self._give_up(batch, "spool_full")
+        except (OSError, sqlite3.Error) as error:
+            if self._spool is not None:
+                self._lose_spool(error)
+            self._keep_in_memory(batch)
+
+    def _wait(self, batch: Batch) -> None:
+        self.waiting[batch.batch_id] = batch.samples
+        self.in_flight = 0
+
+    def _keep_in_memory(self, batch: Batch) -> None:
+        size = 200 * (len(batch.raw) + len(batch.rollups) + len(batch.endpoint_statements)) + 1000
+        if self._memory_bytes + size > _MEMORY_LIMIT_BYTES:
+            self._give_up(batch, "memory_full")
+            return
+        self._memory_bytes += size
+        self._memory.append(batch)
+        self._wait(batch)
+
+    def _give_up(self, batch: Batch, reason: str) -> None:
+        self.in_flight = 0
+        self._drop(batch.samples, reason)
+        self._batcher.forget(batch)
+
+    def _drop(self, samples: int, reason: str) -> None:
+        self.dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + samples}
+
+    def _drop_in_flight(self, reason: str) -> None:
+        if self.in_flight:
+            self._drop(self.in_flight, reason)
+            self.in_flight = 0
+
+    def _open_spool(self) -> Spool:
+        if self._spool is None:
+            path = spool_path(self._folder(), f"{self._recorder.service}-{self._process}")
+            self._spool = Spool(path)
+        return self._spool
+
+    def _folder(self) -> Path:
+        if self._spool_folder is None:
+            self._spool_folder = default_spool_folder()
+        return self._spool_folder
+
+    def _lose_spool(self, error: Exception) -> None:
+        """Count what was on disk as lost; what is in memory stays."""
+        log.warning("perfcore: the spool is lost, batches wait in memory: %s", error)
+        in_memory = {b.batch_id for b in self._memory}
+        for batch_id in [b for b in self.waiting if b not in in_memory]:
+            self._drop(self.waiting.pop(batch_id), "spool_lost")
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            try:
+                spool.close()
+            except sqlite3.Error:
+                self._recorder.self_errors.add()
+
+    def _drain(self) -> None:
+        """Send what waits, oldest first, for about a second."""
+        until = time.monotonic() + _DRAIN_BUDGET_S
+        try:
+            if self._spool is not None and not self._drain_spool(self._spool, until):
+                return
+        except (OSError, sqlite3.Error) as error:
+            self._lose_spool(error)
+        while self._memory and time.monotonic() < until:
+            if not self._send(self._memory[0]):
+                return
+            self._memory.popleft()
+        if not self._memory:
+            self._memory_bytes = 0
+            if self._spool is not None and not self.waiting:
+                self._spool.close(keep=False)
+                self._spool = None
+        self._adopt(until)
+
+    def _drain_spool(self, spool: Spool, until: float) -> bool:
+        """Send a spool's batches; whether it is empty now."""
+        while time.monotonic() < until:
+            row = spool.first()
+            if row is None:
+                return True
+            position, batch_id, samples, content = row
+            try:
+                batch = Batch.from_bytes(content)
+            except ValueError as error:
+                log.warning("perfcore: a batch in %s is unreadable: %s", spool.path, error)
+                if self.waiting.pop(batch_id, None) is not None:
+                    self._drop(samples, "spool_corrupt")
+                spool.remove(position)
+                continue
+            refused = self._deliver(batch)
+            if refused is None:
+                return False
+            spool.remove(position)
+            if batch_id in self.waiting:
+                self._account(batch, refused)
+        return False
+
+    def _orphans_due(self) -> bool:
+        if time.monotonic() < self._orphans_at:
+            return False
+        self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
+        return True
+
+    def _adopt(self, until: float) -> None:
+        """Send the spools of processes that died; their samples are theirs, not ours."""
+        folder = self._folder()
+        if not folder.is_dir():
+            return
+        own = self._spool.path if self._spool is not None else folder
+        for spool in orphans(folder, own):
+            is_empty = False
+            try:
+                is_empty = self._drain_spool(spool, until)
+            finally:
+                spool.close(keep=not is_empty)
+            if not is_empty:
+                return
+
+    def _end(self) -> None:
+        self._disconnect()
+        if self._spool is not None:
+            self._spool.close(keep=bool(self.waiting))
+            self._spool = None
+
+
+def default_spool_folder() -> Path:
+    """Return the first of data directory and temporary directory that can be written."""
+    import tempfile
+
+    from perfcore.config import load_config
+
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    fallback = Path(tempfile.gettempdir()) / f"perfcore-spool-{user}"
+    folder = load_config().data_dir / "spool"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return fallback
+    return folder if os.access(folder, os.W_OK) else fallback
+
+
+_RECORDERS: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _rearm_all() -> None:
+    for recorder in list(_RECORDERS):
+        recorder.rearm_after_fork()
+
+
+_register: Callable[..., None] | None = getattr(os, "register_at_fork", None)
+if _register is not None:
+    _register(after_in_child=_rearm_all)
