@@ -1,0 +1,481 @@
+"""Indexes that could serve a statement, from its shape and the columns' statistics.
+
+Columns compared for equality come first, then one range or the order: the rule of every
+B-tree advisor since Lahdenmäki and Leach, "Relational Database Index Design". Whether a
+candidate is any good is not decided here but by the planner.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from perfcore.advise.statement import (
+    JoinKey,
+    Key,
+    Operator,
+    OrderKey,
+    Predicate,
+    StatementShape,
+    TableUse,
+)
+from perfcore.types import Catalog, ColumnInfo, IndexDefinition, IndexInfo, IndexKey, TableInfo
+
+MAX_KEYS = 4
+MAX_INCLUDED = 4
+MAX_INCLUDED_BYTES = 64
+MAX_KEY_BYTES = 500  # a B-tree entry must stay below a third of a page
+RARE = 0.05  # share of the rows below which a value deserves an index of its own
+RARE_TOGETHER = 0.10
+RARE_NULL_TEST = 0.20
+MIN_CORRELATION = 0.95
+MIN_BRIN_BYTES = 64 * 1024 * 1024
+MAX_PER_USE = 16
+
+_NOT_SORTABLE = ("json", "jsonb", "xml", "point", "box", "polygon", "tsvector", "tsquery")
+_TEXTS = ("text", "character varying", "character", "citext", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An index worth asking the planner about; `pattern` says which idea it comes from."""
+
+    index: IndexDefinition
+    pattern: str
+    caveats: tuple[str, ...] = ()
+    companions: tuple[IndexDefinition, ...] = ()  # the other branches of an OR
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The candidates of one statement and what was left out, by name of the reason."""
+
+    candidates: tuple[Candidate, ...] = ()
+    served_by: tuple[str, ...] = ()  # existing indexes that already do a candidate's work
+    small_tables: tuple[str, ...] = ()
+    literals: Mapping[int, str] = field(default_factory=dict)  # $n -> SQL text to plan with
+
+
+def propose(shape: StatementShape, catalog: Catalog, *, min_table_rows: int) -> Proposal:
+    """Return the candidates of a statement, those an existing index serves left out."""
+    found: dict[str, Candidate] = {}
+    served: set[str] = set()
+    small: set[str] = set()
+    literals: dict[int, str] = {}
+    for use in shape.uses:
+        table = catalog.table(use.table, use.schema)
+        if table is None:
+            continue
+        if rows_of(table) < min_table_rows:
+            small.add(table.qualified_name)
+            continue
+        maker = _Maker(table, use, catalog)
+        for candidate in maker.candidates():
+            if existing := serving(candidate.index, table):
+                served.add(existing.name)
+            else:
+                found.setdefault(candidate.index.digest, candidate)
+        literals |= maker.literals
+        if unique := _unique_lookup(table, use):
+            served.add(unique.name)
+    return Proposal(tuple(found.values()), tuple(sorted(served)), tuple(sorted(small)), literals)
+
+
+def rows_of(table: TableInfo) -> float:
+    """Return the rows by the planner's count, or by the statistics collector's before ANALYZE."""
+    return max(table.row_count, float(table.live_rows), 0.0)
+
+
+def serving(index: IndexDefinition, table: TableInfo) -> IndexInfo | None:
+    """Return an existing index whose leading keys are this one's, in this order and method."""
+    for existing in table.indexes:
+        if existing.is_valid and existing.method == index.method and _covers(existing, index):
+            return existing
+    return None
+
+
+def _covers(existing: IndexInfo, index: IndexDefinition) -> bool:
+    count = len(index.keys)
+    if plain(existing.predicate) != plain(index.predicate) or len(existing.keys) < count:
+        return False
+    if [plain(k) for k in existing.keys[:count]] != [plain(k.expression) for k in index.keys]:
+        return False
+    has = existing.opclasses or ("",) * len(existing.keys)
+    if list(has[:count]) != [k.operator_class for k in index.keys]:
+        return False
+    if not set(index.include) <= set(existing.include) | set(existing.keys):
+        return False
+    down = existing.descending or (False,) * len(existing.keys)
+    turned = {bool(k.descending) != bool(d) for k, d in zip(index.keys, down, strict=False)}
+    # Read backwards, an index with every direction turned serves just as well.
+    return len(turned) == 1
+
+
+def plain(expression: str) -> str:
+    """Return an expression without the spaces, quotes and outer brackets that do not matter.
+
+    >>> plain('(lower("email"))') == plain("LOWER( email )")
+    True
+    """
+    text = re.sub(r'[\s"]', "", expression.lower())
+    while text.startswith("(") and text.endswith(")") and _balanced(text[1:-1]):
+        text = text[1:-1]
+    return text
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for letter in text:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _unique_lookup(table: TableInfo, use: TableUse) -> IndexInfo | None:
+    """Return a unique index that already finds the one row the statement wants."""
+    bound = {p.key.expression for p in use.predicates if p.operator is Operator.EQUAL}
+    bound |= {j.key.expression for j in use.joins}
+    for index in table.indexes:
+        whole = index.is_unique and index.is_valid and not index.predicate
+        if whole and set(index.keys) <= bound:
+            return index
+    return None
+
+
+class _Maker:
+    """Makes the candidates of one appearance of a table."""
+
+    def __init__(self, table: TableInfo, use: TableUse, catalog: Catalog) -> None:
+        self.table = table
+        self.use = use
+        self.catalog = catalog
+        self.literals: dict[int, str] = {}
+        by_selectivity = sorted(
+            self._of(Operator.EQUAL), key=lambda p: (-self._distinct(p.key), p.key)
+        )
+        self.equals = _unique_keys(p.key for p in by_selectivity)
+        self.anys = _unique_keys(p.key for p in self._of(Operator.ANY))
+        self.ranges = _unique_keys(p.key for p in self._of(Operator.RANGE))
+
+    def candidates(self) -> list[Candidate]:
+        """Return at most MAX_PER_USE candidates, the likelier ideas first."""
+        if any(
+            i.is_unique and i.is_valid and not i.predicate and set(i.keys) <= self._equal_names()
+            for i in self.table.indexes
+        ):
+            return []
+        found: dict[str, Candidate] = {}
+        for candidate in self._ideas():
+            found.setdefault(candidate.index.digest, candidate)
+        return list(found.values())[:MAX_PER_USE]
+
+    def _ideas(self) -> Iterator[Candidate]:
+        yield from self._partial()
+        yield from self._gin()
+        btrees = [c for c in self._btrees() if c is not None]
+        yield from btrees
+        yield from self._covering(btrees)
+        yield from self._alternatives()
+        yield from self._brin()
+
+    # B-trees
+
+    def _btrees(self) -> Iterator[Candidate | None]:
+        order = self._order()
+        if order and (self.equals or self.use.has_limit):
+            yield self._btree([*map(OrderKey, self.equals), *order], "ordered")
+        for ranged in self.ranges[:2]:
+            yield self._btree(map(OrderKey, [*self.equals, ranged]), "range")
+        if self.equals:
+            yield self._btree(map(OrderKey, self.equals), "equality")
+        if self.anys:
+            yield self._btree(map(OrderKey, [*self.equals, *self.anys]), "equality")
+        for key in (*self.equals, *self.anys)[:3]:
+            yield self._btree([OrderKey(key)], "equality")
+        yield from self._joins(order)
+        if self.use.group_by and not order:
+            yield self._btree(map(OrderKey, [*self.equals, *self.use.group_by]), "grouping")
+        for predicate in self._of(Operator.LIKE):
+            if re.match(r"'[^%_]", predicate.literal) and self._is_text(predicate.key):
+                yield self._btree([OrderKey(predicate.key)], "prefix", "text_pattern_ops")
+
+    def _joins(self, order: list[OrderKey]) -> Iterator[Candidate | None]:
+        for join in _unique_joins(self.use.joins):
+            yield self._btree([OrderKey(join.key)], "join")
+            if self.equals:
+                yield self._btree(map(OrderKey, [*self.equals, join.key]), "join")
+                yield self._btree(map(OrderKey, [join.key, *self.equals]), "join")
+            if order and self.use.has_limit:
+                yield self._btree([OrderKey(join.key), *map(OrderKey, self.equals), *order], "join")
+            elif self.ranges:
+                yield self._btree(map(OrderKey, [join.key, *self.equals, self.ranges[0]]), "join")
+
+    def _order(self) -> list[OrderKey]:
+        """Return the order without keys that an equality holds constant."""
+        fixed = {*self.equals}
+        order = [o for o in self.use.order_by if o.key not in fixed]
+        if all(o.descending and o.nulls_first is None for o in order) and not self.equals:
+            # A plain ascending index read backwards is the same, and the usual one.
+            return [OrderKey(o.key) for o in order]
+        return order
+
+    def _btree(
+        self, keys: Iterable[OrderKey], pattern: str, operator_class: str = ""
+    ) -> Candidate | None:
+        index_keys: dict[str, IndexKey] = {}
+        for order in keys:
+            if not self._sortable(order.key):
+                return None
+            index_keys.setdefault(
+                order.key.expression,
+                IndexKey(
+                    order.key.expression,
+                    order.key.is_expression,
+                    order.descending,
+                    order.nulls_first,
+                    operator_class,
+                ),
+            )
+        if not index_keys or len(index_keys) > MAX_KEYS:
+            return None
+        if any(k.is_expression for k in index_keys.values()):
+            pattern = "expression"
+        return Candidate(self._definition(tuple(index_keys.values())), pattern)
+
+    def _covering(self, plain_ones: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Add what else the statement reads, so that the heap need not be visited."""
+        if self.use.reads_all_columns:
+            return
+        for candidate in plain_ones[:2]:
+            index = candidate.index
+            keys = {k.expression for k in index.keys}
+            missing = tuple(c for c in self.use.columns if c not in keys)
+            widths = [self._width(c) for c in missing]
+            if not missing or len(missing) > MAX_INCLUDED or sum(widths) > MAX_INCLUDED_BYTES:
+                continue
+            if not any(k.is_expression for k in index.keys):
+                definition = self._definition(index.keys, include=missing)
+                yield Candidate(definition, "covering", _covering_caveats())
+
+    def _alternatives(self) -> Iterator[Candidate]:
+        branches: list[IndexDefinition] = []
+        for branch in self.use.alternatives:
+            made = self._for_branch(branch)
+            if made is None:
+                return
+            if serving(made, self.table) is None:
+                branches.append(made)
+        for n, index in enumerate(branches):
+            others = tuple(b for m, b in enumerate(branches) if m != n)
+            yield Candidate(index, "one branch of an OR", companions=others)
+
+    def _for_branch(self, branch: Sequence[Predicate]) -> IndexDefinition | None:
+        for predicate in branch:
+            for candidate in self._gin_for(predicate):
+                return candidate.index
+        usable = (Operator.EQUAL, Operator.ANY, Operator.RANGE)
+        ordered = sorted(
+            (p for p in branch if p.operator in usable), key=lambda p: usable.index(p.operator)
+        )
+        made = self._btree((OrderKey(p.key) for p in ordered), "equality")
+        return made.index if made else None
+
+    # Partial indexes
+
+    def _partial(self) -> Iterator[Candidate]:
+        for predicate in self.use.predicates:
+            column = self._column(predicate.key)
+            if column is None:
+                continue
+            where = _null_test(predicate, column) or _truth_test(predicate, column)
+            if where:
+                yield from self._partial_on(predicate.key, where, ())
+            elif predicate.operator is Operator.EQUAL and predicate.parameter:
+                yield from self._rare_values(predicate, column)
+
+    def _partial_on(
+        self, tested: Key, where: str, caveats: tuple[str, ...], leading: tuple[Key, ...] = ()
+    ) -> Iterator[Candidate]:
+        rest = [k for k in self.equals if k != tested]
+        tail = self._order() or [OrderKey(r) for r in self.ranges if r != tested][:1]
+        keys = [*map(OrderKey, leading), *map(OrderKey, rest), *tail]
+        keys += [OrderKey(tested)] if not keys else []
+        made = self._btree(keys, "partial")
+        if made is not None:
+            definition = self._definition(made.index.keys, predicate=where)
+            yield Candidate(definition, "partial", caveats)
+
+    def _rare_values(self, predicate: Predicate, column: ColumnInfo) -> Iterator[Candidate]:
+        """Propose an index on the rows with the rare values of a skewed column.
+
+        pg_stat_statements hides which value is asked for. On a queue ("pending") it is the
+        rare one, and nothing else in the statement narrows the search as well.
+        """
+        pairs = list(zip(column.most_common_values, column.most_common_freqs, strict=False))
+        rare = [(value, share) for value, share in pairs if 0 < share < RARE]
+        total = sum(share for _, share in rare)
+        # Only where the list of common values is the whole column is the rest known to be rare.
+        complete = sum(share for _, share in pairs) + (column.null_fraction or 0.0) > 0.99
+        if not rare or total > RARE_TOGETHER or not complete or len(rare) > 5:
+            return
+        others = [k for k in self.equals if k != predicate.key]
+        if any(1 / max(self._distinct(k), 1) < total for k in others) or self.use.joins:
+            return
+        column_sql = sql.Identifier(column.name).as_string(None)
+        values = [sql.Literal(value).as_string(None) for value, _ in rare]
+        single = len(values) == 1
+        where = (
+            f"{column_sql} = {values[0]}" if single else f"{column_sql} IN ({', '.join(values)})"
+        )
+        caveat = (
+            f"It serves only {where.replace(column_sql, column.name)}, {100 * total:.1f} % of the "
+            "rows; calls with another value are not helped. pg_stat_statements does not show "
+            "which values are asked for: check that before applying it."
+        )
+        made = list(
+            self._partial_on(predicate.key, where, (caveat,), () if single else (predicate.key,))
+        )
+        if made:
+            commonest = max(rare, key=lambda pair: pair[1])[0]
+            self.literals[predicate.parameter] = sql.Literal(commonest).as_string(None)
+        yield from made
+
+    # Other methods
+
+    def _gin(self) -> Iterator[Candidate]:
+        for predicate in self.use.predicates:
+            yield from self._gin_for(predicate)
+
+    def _gin_for(self, predicate: Predicate) -> Iterator[Candidate]:
+        column = self._column(predicate.key)
+        kind = column.type if column else ""
+        if predicate.operator is Operator.JSON_CONTAINS and kind == "jsonb":
+            yield self._gin_on(predicate.key, "jsonb", "jsonb_path_ops")
+        elif predicate.operator is Operator.JSON_EXISTS and kind == "jsonb":
+            yield self._gin_on(predicate.key, "jsonb", "")
+        elif predicate.operator is Operator.ARRAY and kind.endswith("[]"):
+            yield self._gin_on(predicate.key, "array", "")
+        elif predicate.operator is Operator.TEXT_SEARCH and self._is_vector(predicate.key):
+            yield self._gin_on(predicate.key, "text search", "")
+        elif predicate.operator is Operator.LIKE and self._is_text(predicate.key):
+            anchored = re.match(r"'[^%_]", predicate.literal)
+            if not anchored:
+                missing = "pg_trgm" not in self.catalog.extensions
+                needs = ("It needs CREATE EXTENSION pg_trgm first.",) if missing else ()
+                caveats = (*needs, "Patterns with fewer than three letters in a row gain nothing.")
+                yield self._gin_on(predicate.key, "trigram", "gin_trgm_ops", caveats)
+
+    def _gin_on(
+        self, key: Key, pattern: str, operator_class: str, caveats: tuple[str, ...] = ()
+    ) -> Candidate:
+        keys = (IndexKey(key.expression, key.is_expression, operator_class=operator_class),)
+        slow = "Writes to a GIN index cost several times those to a B-tree."
+        return Candidate(self._definition(keys, method="gin"), pattern, (*caveats, slow))
+
+    def _brin(self) -> Iterator[Candidate]:
+        if self.table.table_bytes < MIN_BRIN_BYTES:
+            return
+        for key in self.ranges:
+            column = self._column(key)
+            if column and abs(column.correlation or 0.0) >= MIN_CORRELATION:
+                caveat = (
+                    f"It works while rows arrive in the order of {column.name} (correlation now "
+                    f"{column.correlation:.3f})."
+                )
+                definition = self._definition((IndexKey(key.expression),), method="brin")
+                yield Candidate(definition, "brin", (caveat,))
+
+    # What the catalogue knows
+
+    def _definition(
+        self,
+        keys: tuple[IndexKey, ...],
+        *,
+        method: str = "btree",
+        include: tuple[str, ...] = (),
+        predicate: str = "",
+    ) -> IndexDefinition:
+        return IndexDefinition(self.table.schema, self.table.name, keys, method, include, predicate)
+
+    def _of(self, operator: Operator) -> list[Predicate]:
+        return [p for p in self.use.predicates if p.operator is operator]
+
+    def _equal_names(self) -> set[str]:
+        return {k.expression for k in self.equals}
+
+    def _column(self, key: Key) -> ColumnInfo | None:
+        return None if key.is_expression else self.table.column(key.expression)
+
+    def _distinct(self, key: Key) -> float:
+        """Return the estimated number of distinct values; an expression is taken as selective."""
+        column = self._column(key)
+        if column is None or column.n_distinct is None:
+            return rows_of(self.table) if key.is_expression else 1.0
+        if column.n_distinct < 0:
+            return -column.n_distinct * rows_of(self.table)
+        return column.n_distinct
+
+    def _sortable(self, key: Key) -> bool:
+        column = self._column(key)
+        if column is None:
+            return key.is_expression
+        return column.type not in _NOT_SORTABLE and self._width(column.name) <= MAX_KEY_BYTES
+
+    def _width(self, name: str) -> int:
+        column = self.table.column(name)
+        return (column.avg_width_bytes or 16) if column else 16
+
+    def _is_text(self, key: Key) -> bool:
+        column = self._column(key)
+        return column is None or column.type.startswith(_TEXTS)
+
+    def _is_vector(self, key: Key) -> bool:
+        column = self._column(key)
+        if column is None:
+            return key.expression.startswith("to_tsvector(")
+        return column.type == "tsvector"
+
+
+def _covering_caveats() -> tuple[str, ...]:
+    return (
+        "Index-only scans need a recent VACUUM, and updates of an included column can no longer "
+        "be HOT.",
+    )
+
+
+def _null_test(predicate: Predicate, column: ColumnInfo) -> str:
+    name = sql.Identifier(column.name).as_string(None)
+    share = column.null_fraction
+    if share is None:
+        return ""
+    if predicate.operator is Operator.IS_NULL and share < RARE_NULL_TEST:
+        return f"{name} IS NULL"
+    if predicate.operator is Operator.NOT_NULL and 1 - share < RARE_NULL_TEST:
+        return f"{name} IS NOT NULL"
+    return ""
+
+
+def _truth_test(predicate: Predicate, column: ColumnInfo) -> str:
+    if predicate.operator is not Operator.EQUAL or not predicate.literal:
+        return ""
+    name = sql.Identifier(column.name).as_string(None)
+    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    if column.type == "boolean":
+        wanted = predicate.literal.lower() == "true"
+        if shares.get("t" if wanted else "f", 0.0) < RARE_NULL_TEST:
+            return name if wanted else f"NOT {name}"
+        return ""
+    share = shares.get(predicate.literal.strip("'"), None)
+    return f"{name} = {predicate.literal}" if share is not None and share < RARE else ""
+
+
+def _unique_keys(keys: Iterable[Key]) -> tuple[Key, ...]:
+    return tuple(dict.fromkeys(keys))
+
+
+def _unique_joins(joins: Iterable[JoinKey]) -> list[JoinKey]:
+    return list({j.key: j for j in joins}.values())

@@ -1,0 +1,98 @@
+"""What statements cost under sets of indexes, asked of the planner as seldom as possible."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from perfcore.errors import PerfcoreError
+from perfcore.plan import Plan
+from perfcore.types import IndexDefinition
+from perfcore.whatif.planner import Planner
+
+
+class OutOfTime(PerfcoreError):
+    """The round's time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    available: frozenset[str]
+    used: frozenset[str]
+    plan: Plan
+
+
+@dataclass
+class CostBook:
+    """Plans by statement and index set; failures are kept and not asked again.
+
+    If the plan under S used only the indexes U, it is the plan under every set between U
+    and S as well: taking away what was not used changes nothing.
+    """
+
+    planner: Planner
+    time_limit_s: float
+    clock: Callable[[], float] = time.monotonic
+    calls: int = 0
+    failures: dict[str, str] = field(default_factory=dict)  # digest or text -> planner's words
+    _answers: dict[str, list[_Answer]] = field(default_factory=dict)
+    _bytes: dict[str, int] = field(default_factory=dict)
+    _started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.clock() - self._started
+
+    def plan(self, text: str, indexes: Iterable[IndexDefinition] = ()) -> Plan | None:
+        """Return the plan, None when the planner cannot make it.
+
+        Raises OutOfTime instead of asking the planner once the limit has passed.
+        """
+        wanted = {i.digest: i for i in indexes}
+        names = frozenset(wanted)
+        for answer in self._answers.get(text, ()):
+            if answer.used <= names <= answer.available:
+                return answer.plan
+        if self._failed(text, names):
+            return None
+        if self.elapsed_s > self.time_limit_s:
+            raise OutOfTime
+        self.calls += 1
+        try:
+            plan = self.planner.plan(text, indexes=[wanted[d] for d in sorted(wanted)])
+        except PerfcoreError as error:
+            self.failures[_key(text, names)] = str(error)
+            return None
+        used = frozenset(d for d, i in wanted.items() if plan.uses_index(i.name))
+        self._answers.setdefault(text, []).append(_Answer(names, used, plan))
+        return plan
+
+    def cost(self, text: str, indexes: Iterable[IndexDefinition] = ()) -> float | None:
+        """Return the plan's total cost, None when there is no plan."""
+        plan = self.plan(text, indexes)
+        return None if plan is None else max(plan.total_cost, 0.01)
+
+    def index_bytes(self, index: IndexDefinition) -> int | None:
+        """Return the index's size by the planner's estimate, None when it has none."""
+        if index.digest not in self._bytes:
+            try:
+                self._bytes[index.digest] = self.planner.index_bytes(index)
+            except PerfcoreError as error:
+                self.failures[index.digest] = str(error)
+                return None
+        return self._bytes[index.digest]
+
+    def why_failed(self, text: str) -> str:
+        """Return the planner's words about the statement without any index."""
+        return self.failures.get(_key(text, frozenset()), "")
+
+    def _failed(self, text: str, names: frozenset[str]) -> bool:
+        return _key(text, names) in self.failures or _key(text, frozenset()) in self.failures
+
+
+def _key(text: str, names: frozenset[str]) -> str:
+    return "\0".join([text, *sorted(names)])
