@@ -66,6 +66,9 @@ ALTER TABLE public.shipments ADD FOREIGN KEY (order_id) REFERENCES public.orders
 ALTER TABLE public.reviews ADD FOREIGN KEY (product_id) REFERENCES public.products (id);
 -- step: Checking references | 10
 ALTER TABLE public.wishlist_items ADD FOREIGN KEY (product_id) REFERENCES public.products (id);
+-- Rows counted late would look like rows changed after the analysis.
+-- step: Vacuuming and analysing | 1
+SELECT pg_catalog.pg_stat_force_next_flush();
 -- step: Vacuuming and analysing | 60
 VACUUM (ANALYZE) public.categories, public.suppliers, public.customers, public.products,
     public.orders, public.order_items, public.payments, public.invoices, public.shipments,

@@ -31,7 +31,7 @@ from perfcore.server.supervisor import die_with_parent
 
 Row = dict[str, Any]
 # The payment provider answers all but one of so many calls.
-_PAYMENTS_PER_FAILURE = 23
+_PAYMENTS_PER_FAILURE = 13
 
 
 class ShopJSON(JSONResponse):

@@ -264,6 +264,10 @@ _WEIGHTS: Mapping[Callable[[Visitors], Visit], float] = {
 }
 
 
+# Every kind of request there is.
+KINDS = tuple(_WEIGHTS)
+
+
 def check_url(url: str) -> str:
     """Return the URL without a closing slash; refuse every host but this one.
 
