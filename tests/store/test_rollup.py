@@ -1,0 +1,212 @@
+"""The roller: totals of the parts are the totals of the whole, whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from perfcore.db import connect
+from perfcore.histogram import Histogram
+from perfcore.store import rollup, targets
+
+Connection = psycopg.Connection[TupleRow]
+START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture
+def connection(store: str) -> Iterator[Connection]:
+    with connect(store, autocommit=True) as connection:
+        yield connection
+
+
+def add(connection: Connection, series: int, at: datetime, values: list[float]) -> None:
+    h = Histogram()
+    for value in values:
+        h.record(value, is_error=value > 90)
+    connection.execute(
+        "INSERT INTO perfcore.metric_rollups (resolution, bucket_start, series_id, count, "
+        "error_count, sum, min, max, buckets) VALUES ('minute', %s, %s, %s, %s, %s, %s, %s, %s)",
+        (at, series, h.count, h.error_count, h.sum, h.min, h.max, h.to_bytes()),
+    )
+
+
+def totals(connection: Connection, resolution: str) -> dict[tuple[int, datetime], Histogram]:
+    found: dict[tuple[int, datetime], Histogram] = defaultdict(Histogram)
+    for series, at, count, error_count, buckets in connection.execute(
+        "SELECT series_id, bucket_start, count, error_count, buckets "
+        "FROM perfcore.metric_rollups WHERE resolution = %s",
+        (resolution,),
+    ):
+        h = Histogram.from_bytes(buckets)
+        assert (h.count, h.error_count) == (count, error_count)
+        found[series, at].merge(h)
+    return found
+
+
+def floor(at: datetime, resolution: str) -> datetime:
+    at = at.replace(minute=0) if resolution != "minute" else at
+    return at.replace(hour=0) if resolution == "day" else at
+
+
+def expected(
+    samples: list[tuple[int, datetime, float]], resolution: str
+) -> dict[tuple[int, datetime], Histogram]:
+    whole: dict[tuple[int, datetime], Histogram] = defaultdict(Histogram)
+    for series, at, value in samples:
+        whole[series, floor(at, resolution)].record(value, is_error=value > 90)
+    return whole
+
+
+def same(
+    found: dict[tuple[int, datetime], Histogram], truth: dict[tuple[int, datetime], Histogram]
+) -> None:
+    assert found.keys() == truth.keys()
+    for key, h in truth.items():
+        got = found[key]
+        assert (got.count, got.error_count, got.min, got.max) == (
+            h.count, h.error_count, h.min, h.max,
+        )  # fmt: skip
+        assert got.sum == pytest.approx(h.sum)
+        assert [got.quantile(q) for q in (0.5, 0.95, 0.99)] == [
+            h.quantile(q) for q in (0.5, 0.95, 0.99)
+        ]
+
+
+class Killed(Exception):
+    """Stands for the end of the process between two statements."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_totals_of_the_parts_are_those_of_the_whole_when_rows_are_late_and_rounds_are_killed(
+    connection: Connection, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    samples: list[tuple[int, datetime, float]] = []
+    real = targets.run
+
+    def fragile(c: Connection, file: str, /, **parameters: Any) -> list[dict[str, Any]]:
+        if "unlock" not in file and rng.random() < 0.02:
+            raise Killed
+        return real(c, file, **parameters)
+
+    monkeypatch.setattr(rollup, "run", fragile)
+    end = START + timedelta(hours=28)
+    now = START
+    while now < end:
+        for _ in range(rng.randrange(1, 6)):
+            late = timedelta(hours=rng.choice([0, 0, 0, 1, 3, 26]))
+            at = max(START, now - late).replace(second=0)
+            values = [rng.lognormvariate(2, 1) for _ in range(rng.randrange(1, 4))]
+            series = rng.randrange(2)
+            add(connection, series, at, values)
+            samples += [(series, at, value) for value in values]
+        try:
+            rollup.roll(connection, now)
+        except Killed:
+            pass
+        now += rng.choice([MINUTE, 20 * MINUTE, HOUR])
+    monkeypatch.setattr(rollup, "run", real)
+    now = floor(end, "day") + DAY + 10 * MINUTE
+    for _ in range(2):
+        rollup.roll(connection, now)
+        for resolution in ("minute", "hour", "day"):
+            same(totals(connection, resolution), expected(samples, resolution))
+    unmerged = connection.execute("SELECT count(*) FROM perfcore.metric_rollups WHERE NOT merged")
+    assert unmerged.fetchone() == (0,)
+    progress = connection.execute("SELECT resolution, rolled_until FROM perfcore.rollup_progress")
+    assert dict(progress.fetchall()) == {
+        "hour": floor(now, "hour"),
+        "day": floor(now, "day"),
+    }
+
+
+def test_closed_minutes_become_one_row_and_the_open_one_is_left_alone(
+    connection: Connection,
+) -> None:
+    for second in range(5):
+        add(connection, 1, START, [float(second)])
+        add(connection, 1, START + 3 * MINUTE, [float(second)])
+    rollup.roll(connection, START + 4 * MINUTE)
+    counts = connection.execute(
+        "SELECT bucket_start, count(*), sum(count) FROM perfcore.metric_rollups "
+        "GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    assert counts == [(START, 1, 5), (START + 3 * MINUTE, 5, 5)]
+
+
+def test_one_roller_works_at_a_time(store: str, connection: Connection) -> None:
+    with connect(store, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (rollup._LOCK_KEY,))
+        assert rollup.roll(connection, START) == rollup.RollReport(ran=False)
+    assert rollup.roll(connection, START).ran
+
+
+def sample(connection: Connection, at: datetime) -> None:
+    connection.execute(
+        "INSERT INTO perfcore.performance_metrics (metric_type, metric_name, value, timestamp) "
+        "VALUES ('cpu', 'x', 1, %s)",
+        (at,),
+    )
+
+
+def test_days_are_made_ahead_strayed_rows_move_and_old_days_go(connection: Connection) -> None:
+    for days in (-30, -1, 0, 0):
+        sample(connection, START + days * DAY)
+    report = rollup.roll(connection, START)
+    assert report.partitions_made == 9  # yesterday, where a row was waiting, today and a week
+    rest = connection.execute("SELECT count(*) FROM perfcore.performance_metrics_default")
+    assert rest.fetchone() == (0,)
+    kept = connection.execute("SELECT count(*) FROM perfcore.performance_metrics").fetchone()
+    assert kept == (3,)
+    sample(connection, START + DAY)
+    again = rollup.roll(connection, START)
+    assert (again.partitions_made, again.partitions_dropped) == (0, 0)
+    later = rollup.roll(connection, START + 3 * DAY)
+    assert (later.partitions_made, later.partitions_dropped) == (3, 2)
+    kept = connection.execute("SELECT count(*) FROM perfcore.performance_metrics").fetchone()
+    assert kept == (1,)
+
+
+def test_a_busy_table_postpones_a_day_and_breaks_nothing(
+    store: str, connection: Connection
+) -> None:
+    with connect(store) as writer:
+        sample(writer, START)
+        assert rollup._make_partition(connection, START.date()) is False
+    assert rollup._make_partition(connection, START.date()) is True
+    rows = connection.execute("SELECT count(*) FROM perfcore.performance_metrics_20261120")
+    assert rows.fetchone() == (1,)
+
+
+def test_minutes_expire_only_into_their_hours(connection: Connection) -> None:
+    add(connection, 1, START, [5.0])
+    rollup.roll(connection, START + 20 * DAY)
+    assert totals(connection, "minute") == {}
+    assert [h.count for h in totals(connection, "hour").values()] == [1]
+    add(connection, 1, START, [6.0, 7.0])
+    rollup.roll(connection, START + 20 * DAY)
+    assert [h.count for h in totals(connection, "hour").values()] == [3]
+    assert [h.count for h in totals(connection, "day").values()] == [3]
+
+
+def test_what_endpoints_asked_is_added_up_per_minute(connection: Connection) -> None:
+    for calls in (1, 2, 3):
+        connection.execute(
+            "INSERT INTO perfcore.endpoint_statements "
+            "VALUES (%s, 's', 'GET /', 7, %s, 1.5, 1, 0, %s)",
+            (START, calls, calls),
+        )
+    for _ in range(2):
+        rollup.roll(connection, START + 5 * MINUTE)
+        rows = connection.execute(
+            "SELECT calls, duration_ms, requests, max_calls FROM perfcore.endpoint_statements"
+        ).fetchall()
+        assert rows == [(6, 4.5, 3, 3)]
