@@ -1,0 +1,20 @@
+"""The ASGI entry: one process serves the pages and the API.
+
+`streamlit run app.py`, `python app.py` and `uvicorn app:app` all start it.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from perfcore.server.web import SecurityHeaders, lifespan
+
+app = st.App(
+    Path(__file__).parent / "perfcore" / "ui" / "shell.py",
+    lifespan=lifespan,
+    middleware=[Middleware(SecurityHeaders)],
+)
+
+if __name__ == "__main__":
+    app.run()

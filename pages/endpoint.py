@@ -1,0 +1,68 @@
+"""One endpoint: its course, where its time goes, and what would shorten it."""
+
+import streamlit as st
+
+from perfcore import charts
+from perfcore.aggregate import endpoints, statements
+from perfcore.store import read
+from perfcore.ui import advice, frame, parts, tables, words
+from perfcore.ui import endpoint as shown
+
+view = frame.view()
+service, name = frame.parameter("service"), frame.parameter("endpoint")
+frame.link("endpoints", "All endpoints", icon=":material/arrow_back:")
+if not name:
+    frame.nothing_here("No endpoint is chosen", "Choose one in the list of endpoints.")
+    st.stop()
+
+st.markdown(f"### {words.code(name)} :gray[{words.plain(service)}]", anchors=False)
+trend = frame.read(endpoints.latency_trend, view.range, service=service or None, endpoint=name)
+if trend.empty:
+    frame.nothing_here(
+        "It had no request in this range", "Choose a longer range, or another endpoint."
+    )
+    st.stop()
+
+markers = frame.read(read.markers, view.range)
+past = None
+if view.compared:
+    past = frame.read(
+        endpoints.latency_trend, view.compared, service=service or None, endpoint=name
+    )
+overlay = {"zone": view.zone, "markers": markers, "compared": past, "shift": view.shift}
+ran = frame.read(endpoints.endpoint_statements, view.range, service, name)
+
+shown.tiles(
+    frame.read(endpoints.endpoint_table, view.range),
+    frame.read(endpoints.endpoint_table, view.baseline),
+    ran,
+    (service, name),
+    view,
+)
+left, right = st.columns([1.5, 1], gap="small")
+with left, parts.card("Latency", "ms · drag to select a range", height="stretch"):
+    parts.selectable_chart(
+        charts.latency(trend, **overlay), "p50, p95 and p99 over time", key="endpoint_latency"
+    )
+with right, parts.card("Throughput and errors", height="stretch"):
+    parts.chart(charts.throughput(trend, height=270, **overlay), "Requests and error share")
+
+left, right = st.columns([1.5, 1], gap="small")
+with left, parts.card("Where its time goes", "by statement", height="stretch"):
+    shown.breakdown(ran)
+with right, parts.card("Suggestions", "that shorten it", height="stretch"):
+    advice.lines(
+        shown.helping(frame.read(read.suggestions), service, name),
+        empty="None: no open suggestion speeds up a statement that this endpoint runs.",
+    )
+
+with parts.card("Statements", "click a row to open it"):
+    shown.statements(ran)
+
+with parts.card("Slow queries", "its latest executions over the threshold"):
+    tables.slow_queries(
+        frame.read(statements.slow_queries, view.range, endpoint=name, limit=100),
+        view,
+        key="endpoint_slow",
+        show=("text",),
+    )

@@ -1,0 +1,67 @@
+"""One statement: its text, course, plans, who runs it, and what would make it faster."""
+
+import streamlit as st
+
+from perfcore import charts
+from perfcore.aggregate import statements
+from perfcore.store import read
+from perfcore.ui import advice, frame, parts, query, tables
+
+view = frame.view()
+queryid = frame.number_parameter("queryid")
+frame.link("queries", "All queries", icon=":material/arrow_back:")
+detail = frame.read(read.statement, queryid) if queryid is not None else None
+if detail is None:
+    frame.nothing_here(
+        "This query is not known" if queryid is not None else "No query is chosen",
+        "Choose one in the list of queries; a link goes stale when a server's statistics are "
+        "reset and the statement does not come back.",
+    )
+    st.stop()
+
+query.statement_text(detail)
+query.tiles(
+    frame.read(statements.statement_table, view.range),
+    frame.read(statements.statement_table, view.baseline),
+    detail,
+    view,
+)
+
+found = query.helping(frame.read(read.suggestions), detail.fingerprint)
+which = (detail.target_id, detail.fingerprint)
+trend = frame.read(statements.statement_trend, view.range, *which)
+past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
+
+left, right = st.columns([1.7, 1], gap="small")
+with left, parts.card("Course", "drag to select a range", height="stretch"):
+    figure = charts.statement_trend(
+        trend,
+        zone=view.zone,
+        markers=frame.read(read.markers, view.range),
+        compared=past,
+        shift=view.shift,
+    )
+    parts.selectable_chart(figure, "Mean, p95 and calls over time", key="query_trend")
+with right, parts.card("Suggestions", height="stretch"):
+    if found:
+        advice.lines(found, empty="")
+        query.findings(found)
+    else:
+        st.markdown(query.silence(frame.read(read.silences), detail))
+    frame.link(
+        "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
+    )
+
+with parts.card("Plan", "own share of each step"):
+    query.plans(frame.read(read.plans, detail.fingerprint, detail.target_id), view)
+
+left, right = st.columns(2, gap="small")
+with left, parts.card("Endpoints that run it", "click a row", height="stretch"):
+    query.endpoints(frame.read(statements.statement_endpoints, view.range, detail.fingerprint))
+with right, parts.card("Slow executions", "the latest", height="stretch"):
+    tables.slow_queries(
+        frame.read(statements.slow_queries, view.range, fingerprint=detail.fingerprint, limit=100),
+        view,
+        key="query_slow",
+        show=("endpoint",),
+    )

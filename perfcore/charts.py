@@ -1,0 +1,599 @@
+"""Data frames to Plotly figures, as plain dicts; nothing here knows of Streamlit.
+
+Backgrounds are transparent and text takes the theme's colour, so that one figure reads
+well on light and on dark. Times are drawn in the viewer's zone.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from perfcore.plan import Plan, PlanNode
+
+Figure = dict[str, Any]
+
+# Each at least 3:1 on white and on the dark background alike.
+BLUE = "#3b82f6"
+GREEN = "#12a06a"
+VIOLET = "#9061f9"
+ORANGE = "#e0742b"
+AMBER = "#c98a0c"
+RED = "#e5484d"
+GREY = "#8491a5"
+_GRID = "rgba(132,145,165,0.22)"
+_TRACK = "rgba(132,145,165,0.18)"
+# Dots make single points visible; beyond this many the line is enough.
+_FEW_POINTS = 40
+_UTC = ZoneInfo("UTC")
+
+
+class Marker(Protocol):
+    """Something that happened, drawn as a vertical line."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def latency(
+    trend: pd.DataFrame,
+    *,
+    zone: ZoneInfo = _UTC,
+    markers: Iterable[Marker] = (),
+    compared: pd.DataFrame | None = None,
+    shift: timedelta = timedelta(),
+    compared_label: str = "p95 before",
+    height: int = 270,
+) -> Figure:
+    """Return p50, p95 and p99 over time, in ms; a box drawn on it selects a time range.
+
+    `compared` is the same frame of another period, drawn dashed and moved by `shift`.
+    """
+    data = [
+        _line(trend, "p99_ms", "p99", VIOLET, zone, width=1.2, unit="ms"),
+        _line(trend, "p95_ms", "p95", GREEN, zone, width=2, unit="ms"),
+        _line(trend, "p50_ms", "p50", BLUE, zone, width=1.2, unit="ms"),
+    ]
+    data += _overlay(compared, "p95_ms", compared_label, zone, shift, "ms")
+    return _time_figure(data, markers, zone, height, select=True)
+
+
+def statement_trend(
+    trend: pd.DataFrame,
+    *,
+    zone: ZoneInfo = _UTC,
+    markers: Iterable[Marker] = (),
+    compared: pd.DataFrame | None = None,
+    shift: timedelta = timedelta(),
+    height: int = 250,
+) -> Figure:
+    """Return mean and p95 of one statement over time with its calls per minute as an area."""
+    data = [
+        _area(trend, "calls_per_min", "calls/min", GREY, zone, "/min", axis="y2"),
+        _line(trend, "p95_ms", "p95 (application)", GREEN, zone, width=1.2, unit="ms"),
+        _line(trend, "mean_ms", "mean (server)", BLUE, zone, width=2, unit="ms"),
+    ]
+    data += _overlay(compared, "mean_ms", "mean before", zone, shift, "ms")
+    figure = _time_figure(data, markers, zone, height, select=True)
+    figure["layout"]["yaxis2"] = _right_axis("/min")
+    figure["layout"]["yaxis"]["title"] = {"text": "ms", "font": {"size": 11}}
+    return figure
+
+
+def throughput(
+    trend: pd.DataFrame,
+    *,
+    zone: ZoneInfo = _UTC,
+    markers: Iterable[Marker] = (),
+    compared: pd.DataFrame | None = None,
+    shift: timedelta = timedelta(),
+    height: int = 240,
+) -> Figure:
+    """Return requests per minute as an area and the share of errors on the right axis."""
+    shown = trend.assign(
+        error_percent=100.0 * trend["errors"] / trend["requests"].where(trend["requests"] > 0)
+    )
+    data = [
+        _area(shown, "requests_per_min", "requests/min", BLUE, zone, "/min"),
+        _line(shown, "error_percent", "errors %", RED, zone, width=1.4, unit="%", axis="y2"),
+    ]
+    data += _overlay(compared, "requests_per_min", "requests before", zone, shift, "/min")
+    figure = _time_figure(data, markers, zone, height, select=True)
+    worst = shown["error_percent"].max() if len(shown) else 0.0
+    top = max(2.0, 1.3 * float(worst)) if worst == worst else 2.0
+    figure["layout"]["yaxis2"] = {**_right_axis("%"), "range": [0, top]}
+    return figure
+
+
+def resources(
+    series: Mapping[str, tuple[pd.DataFrame, str]],
+    *,
+    zone: ZoneInfo = _UTC,
+    markers: Iterable[Marker] = (),
+    divisor: float = 1.0,
+    unit: str = "%",
+    height: int = 200,
+) -> Figure:
+    """Return the mean of several gauges over time: name -> (frame of time, mean, max; colour)."""
+    data = []
+    for name, (frame, colour) in series.items():
+        if frame.empty:
+            continue
+        scaled = frame.assign(mean=frame["mean"] / divisor)
+        data.append(_line(scaled, "mean", name, colour, zone, width=1.8, unit=unit))
+    figure = _time_figure(data, markers, zone, height, select=False)
+    figure["layout"]["yaxis"]["ticksuffix"] = f" {unit}"
+    return figure
+
+
+def sparkline(values: Sequence[float | None], colour: str = BLUE, *, height: int = 44) -> Figure:
+    """Return a line without axes that fills its box, for a tile."""
+    y = np.array([math.nan if v is None else v for v in values], dtype=np.float32)
+    seen = y[~np.isnan(y)]
+    low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+    pad = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
+    axis = {"visible": False, "fixedrange": True}
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "y": y,
+                "connectgaps": True,
+                "line": {"color": colour, "width": 1.5},
+                "fill": "tozeroy",
+                "fillcolor": _faded(colour, 0.14),
+                "hoverinfo": "skip",
+            }
+        ],
+        "layout": {
+            "height": height,
+            "margin": {"l": 0, "r": 0, "t": 0, "b": 0, "pad": 0},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "xaxis": axis,
+            "yaxis": {**axis, "range": [low - pad, high + pad]},
+            "dragmode": False,
+        },
+    }
+
+
+def share_bars(
+    labels: Sequence[str],
+    shares: Sequence[float],
+    texts: Sequence[str],
+    *,
+    colour: str = BLUE,
+    row_height: int = 34,
+) -> Figure:
+    """Return one horizontal bar per label, the largest on top, with its text beside it."""
+    order = list(range(len(labels)))[::-1]
+    names = [html.escape(labels[i]) for i in order]
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "y": list(range(len(order))),
+                "x": [100.0 * shares[i] for i in order],
+                "marker": {"color": colour, "cornerradius": 3},
+                "text": [html.escape(texts[i]) for i in order],
+                "textposition": "outside",
+                "cliponaxis": False,
+                "customdata": names,
+                "hovertemplate": "%{customdata}<br>%{x:.1f} %<extra></extra>",
+                "width": 0.34,
+                "offset": -0.42,
+            }
+        ],
+        "layout": {
+            "height": 24 + row_height * len(order),
+            "margin": {"l": 4, "r": 90, "t": 8, "b": 4},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "bargap": 0,
+            "xaxis": {"visible": False, "fixedrange": True, "rangemode": "tozero"},
+            "yaxis": {"visible": False, "fixedrange": True, "range": [-0.5, len(order) - 0.4]},
+            "annotations": [
+                {
+                    "x": 0,
+                    "xref": "paper",
+                    "xanchor": "left",
+                    "y": y + 0.22,
+                    "yref": "y",
+                    "showarrow": False,
+                    "align": "left",
+                    "text": _cut(name, 110),
+                    "font": {"size": 12},
+                }
+                for y, name in enumerate(names)
+            ],
+            "dragmode": False,
+        },
+    }
+
+
+def plan_tree(plan: Plan, *, row_height: int = 46) -> Figure:
+    """Return the plan as an indented tree with each node's own share of cost or time as a bar.
+
+    Time where the plan was executed, else the planner's cost. Red is over half of the
+    whole, orange over a tenth.
+    """
+    rows = list(plan.root.walk())
+    timed = plan.root.total_ms is not None
+    own = [(n.self_ms if timed else n.self_cost) or 0.0 for _, n in rows]
+    whole = sum(own) or 1.0
+    shares = [v / whole for v in own]
+    count = len(rows)
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": [count - 1 - i for i in range(count)],
+        "x": [100.0 * s for s in shares],
+        "marker": {"color": [_heat(s) for s in shares], "cornerradius": 3},
+        "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "textfont": {"size": 11},
+        "customdata": [_node_details(n) for _, n in rows],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "width": 0.3,
+    }
+    return {
+        "data": [bars],
+        "layout": {
+            "height": 20 + row_height * count,
+            "margin": {"l": 4, "r": 96, "t": 4, "b": 4},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "xaxis": {
+                "visible": False,
+                "fixedrange": True,
+                "range": [0, 100],
+                "domain": [0.64, 1.0],
+            },
+            "yaxis": {"visible": False, "fixedrange": True, "range": [-0.6, count - 0.4]},
+            "annotations": [
+                note
+                for i, (depth, node) in enumerate(rows)
+                for note in _node_notes(count - 1 - i, depth, node)
+            ],
+            "shapes": [_track(count - 1 - i) for i in range(count)] + _guides(rows),
+            "dragmode": False,
+            "hoverlabel": {"align": "left"},
+        },
+    }
+
+
+def before_after(frame: pd.DataFrame, *, row_height: int = 58) -> Figure:
+    """Return before and after per row with the interval of the after value, in ms.
+
+    Wants columns label, before_ms, after_ms and, where known, low_ms and high_ms.
+    """
+    shown = frame.iloc[::-1].reset_index(drop=True)
+    labels = [html.escape(_cut(str(v), 60)) for v in shown["label"]]
+    after = shown["after_ms"].to_numpy(dtype=float)
+    data: list[dict[str, Any]] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "after",
+            "y": labels,
+            "x": after,
+            "marker": {"color": GREEN, "cornerradius": 3},
+            "hovertemplate": "after %{x:.3~g} ms<extra></extra>",
+        },
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "before",
+            "y": labels,
+            "x": shown["before_ms"].to_numpy(dtype=float),
+            "marker": {"color": GREY, "cornerradius": 3},
+            "hovertemplate": "before %{x:.3~g} ms<extra></extra>",
+        },
+    ]
+    if {"low_ms", "high_ms"} <= set(shown.columns):
+        data[0]["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": (shown["high_ms"].to_numpy(dtype=float) - after).clip(min=0),
+            "arrayminus": (after - shown["low_ms"].to_numpy(dtype=float)).clip(min=0),
+            "thickness": 1.5,
+            "width": 4,
+            "color": GREY,
+        }
+    layout = _layout(64 + row_height * len(labels))
+    layout["barmode"] = "group"
+    layout["bargap"] = 0.35
+    layout["xaxis"] = {**_axis(), "rangemode": "tozero", "ticksuffix": " ms", "showgrid": True}
+    layout["yaxis"] = {**_axis(), "showgrid": False, "automargin": True}
+    layout["legend"]["traceorder"] = "reversed"
+    return {"data": data, "layout": layout}
+
+
+def _time_figure(
+    data: list[dict[str, Any]],
+    markers: Iterable[Marker],
+    zone: ZoneInfo,
+    height: int,
+    *,
+    select: bool,
+) -> Figure:
+    layout = _layout(height)
+    layout["xaxis"] = {**_axis(), "type": "date", "showgrid": False, "nticks": 8}
+    layout["yaxis"] = {**_axis(), "rangemode": "tozero", "nticks": 6}
+    layout["hovermode"] = "x unified"
+    layout["dragmode"] = "select" if select else False
+    layout["selectdirection"] = "h"
+    layout["shapes"], layout["annotations"] = _marker_lines(markers, zone)
+    return {"data": data, "layout": layout}
+
+
+def _layout(height: int) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 30, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "showlegend": True,
+        "legend": {
+            "orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom",
+            "font": {"size": 12}, "title": {"text": ""},
+        },
+        "hoverlabel": {"font": {"size": 12}},
+    }  # fmt: skip
+
+
+def _axis() -> dict[str, Any]:
+    return {
+        "gridcolor": _GRID,
+        "zeroline": False,
+        "showline": False,
+        "automargin": True,
+        "fixedrange": True,
+        "tickfont": {"size": 11},
+        "title": {"text": ""},
+    }
+
+
+def _right_axis(unit: str) -> dict[str, Any]:
+    return {
+        **_axis(),
+        "overlaying": "y",
+        "side": "right",
+        "showgrid": False,
+        "rangemode": "tozero",
+        "ticksuffix": f" {unit}",
+        "nticks": 4,
+    }
+
+
+def _line(
+    frame: pd.DataFrame,
+    column: str,
+    name: str,
+    colour: str,
+    zone: ZoneInfo,
+    *,
+    width: float,
+    unit: str,
+    axis: str = "y",
+) -> dict[str, Any]:
+    place, y = _points(frame, column, zone)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(frame) <= _FEW_POINTS else "lines",
+        "name": name,
+        **place,
+        "y": y,
+        "yaxis": axis,
+        "line": {"color": colour, "width": width},
+        "marker": {"size": 4, "color": colour},
+        "hovertemplate": f"%{{y:,.3~g}} {unit}",
+        # Selecting a range must not fade what lies outside it.
+        "unselected": {"marker": {"opacity": 1}},
+    }
+
+
+def _area(
+    frame: pd.DataFrame,
+    column: str,
+    name: str,
+    colour: str,
+    zone: ZoneInfo,
+    unit: str,
+    *,
+    axis: str = "y",
+) -> dict[str, Any]:
+    line = _line(frame, column, name, colour, zone, width=1.4, unit=unit, axis=axis)
+    return {**line, "fill": "tozeroy", "fillcolor": _faded(colour, 0.12)}
+
+
+def _overlay(
+    compared: pd.DataFrame | None,
+    column: str,
+    name: str,
+    zone: ZoneInfo,
+    shift: timedelta,
+    unit: str,
+) -> list[dict[str, Any]]:
+    if compared is None or compared.empty:
+        return []
+    moved = compared.assign(time=compared["time"] + shift)
+    line = _line(moved, column, name, GREY, zone, width=1.4, unit=unit)
+    return [{**line, "mode": "lines", "line": {"color": GREY, "width": 1.4, "dash": "dot"}}]
+
+
+def _points(
+    frame: pd.DataFrame, column: str, zone: ZoneInfo
+) -> tuple[dict[str, Any], np.ndarray[Any, np.dtype[np.float32]]]:
+    """Return x as start and step, with a gap wherever a bucket is missing, and y."""
+    if frame.empty:
+        return {"x": []}, np.array([], dtype=np.float32)
+    times = pd.DatetimeIndex(frame["time"])
+    times = (times.tz_localize("UTC") if times.tz is None else times).tz_convert(zone)
+    local = times.tz_localize(None)
+    values = pd.Series(frame[column].to_numpy(dtype=np.float32), index=local)
+    values = values[~values.index.duplicated()].sort_index()
+    steps = np.diff(values.index.to_numpy()).astype("timedelta64[ms]").astype(np.int64)
+    if len(steps) == 0:
+        return {"x": [local[0].isoformat()]}, values.to_numpy()
+    step = int(steps.min())
+    if np.any(steps % step) or steps.sum() // step > 5000:
+        return {"x": [t.isoformat() for t in values.index]}, values.to_numpy()
+    grid = pd.date_range(values.index[0], values.index[-1], freq=timedelta(milliseconds=step))
+    return {"x0": values.index[0].isoformat(), "dx": step}, values.reindex(grid).to_numpy()
+
+
+def _marker_lines(
+    markers: Iterable[Marker], zone: ZoneInfo
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    shapes, notes = [], []
+    shown = sorted(markers, key=lambda m: m.at)
+    labelled = _far_apart([m.at for m in shown])
+    for n, marker in enumerate(shown):
+        at = marker.at.astimezone(zone).replace(tzinfo=None).isoformat()
+        shapes.append(
+            {
+                "type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1,
+                "line": {"color": ORANGE, "width": 1.2, "dash": "dash"},
+            }
+        )  # fmt: skip
+        if n not in labelled:
+            continue
+        notes.append(
+            {
+                "x": at, "xref": "x", "y": 1, "yref": "paper", "yanchor": "top",
+                "xanchor": "left", "showarrow": False, "xshift": 3,
+                "text": html.escape(_cut(marker.label, 28)),
+                "hovertext": html.escape(f"{marker.kind}: {marker.label}"),
+                "font": {"size": 10.5, "color": ORANGE},
+            }
+        )  # fmt: skip
+    return shapes, notes
+
+
+def _far_apart(times: Sequence[datetime], labels: int = 5) -> set[int]:
+    """Return which of the sorted times can carry a label, the latest first, without overlap."""
+    if not times:
+        return set()
+    room = (times[-1] - times[0]) / labels
+    chosen = [len(times) - 1]
+    for n in range(len(times) - 2, -1, -1):
+        if times[chosen[-1]] - times[n] >= room:
+            chosen.append(n)
+    return set(chosen)
+
+
+_INDENT_PX = 18
+
+
+def _node_notes(y: int, depth: int, node: PlanNode) -> list[dict[str, Any]]:
+    """Return the node's name and, below it, what it filters by and how many rows it gives."""
+    title = f"<b>{html.escape(node.node_type)}</b>"
+    what = " · ".join(p for p in (node.relation, node.index) if p)
+    if what:
+        title += " " + html.escape(_cut(what, 52 - 2 * depth))
+    rows = node.actual_rows if node.actual_rows is not None else node.plan_rows
+    detail = f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
+    condition = _condition(node)
+    if condition:
+        detail += " · " + _cut(condition, max(24, 62 - 3 * depth))
+    base = {
+        "x": 0, "xref": "paper", "xanchor": "left", "xshift": _INDENT_PX * depth,
+        "yref": "y", "showarrow": False, "align": "left",
+    }  # fmt: skip
+    return [
+        {**base, "y": y, "yanchor": "bottom", "yshift": -3, "text": title, "font": {"size": 13}},
+        {
+            **base,
+            "y": y,
+            "yanchor": "top",
+            "yshift": -1,
+            "text": html.escape(detail),
+            "font": {"size": 11, "color": GREY},
+        },
+    ]
+
+
+def _guides(rows: Sequence[tuple[int, PlanNode]]) -> list[dict[str, Any]]:
+    """Return the lines that lead from each node down to its children."""
+    lines = []
+    for i, (depth, _) in enumerate(rows):
+        below = [j for j in range(i + 1, len(rows)) if rows[j][0] == depth + 1]
+        end = next((j for j in range(i + 1, len(rows)) if rows[j][0] <= depth), len(rows))
+        children = [j for j in below if j < end]
+        if not children:
+            continue
+        x = _INDENT_PX * depth + 5
+        lines.append(
+            {
+                "type": "line", "xref": "paper", "xsizemode": "pixel", "xanchor": 0,
+                "x0": x, "x1": x, "yref": "y",
+                "y0": len(rows) - 1 - i - 0.4, "y1": len(rows) - 1 - children[-1] - 0.35,
+                "line": {"color": _GRID, "width": 1.5}, "layer": "below",
+            }
+        )  # fmt: skip
+    return lines
+
+
+def _track(y: int) -> dict[str, Any]:
+    return {
+        "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100, "y0": y - 0.15,
+        "y1": y + 0.15, "fillcolor": _TRACK, "line": {"width": 0}, "layer": "below",
+    }  # fmt: skip
+
+
+def _condition(node: PlanNode) -> str:
+    for key in ("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter"):
+        if key in node.properties:
+            return str(node.properties[key])
+    for key in ("Sort Key", "Group Key"):
+        if key in node.properties:
+            return f"{key.lower()}: " + ", ".join(map(str, node.properties[key]))
+    return ""
+
+
+def _node_details(node: PlanNode) -> str:
+    """Return everything EXPLAIN said of the node, for the hover."""
+    lines = [f"<b>{html.escape(node.node_type)}</b>"]
+    for key, value in node.properties.items():
+        if key in ("Node Type", "Plans") or value in ("", False, None):
+            continue
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        lines.append(f"{html.escape(key)}: {html.escape(_cut(words, 90))}")
+    return "<br>".join(lines[:22])
+
+
+def _share_text(share: float, own: float, timed: bool) -> str:
+    amount = f"{own:,.1f} ms" if timed else f"cost {own:,.0f}"
+    return f"{100 * share:.0f} % · {amount}" if share >= 0.005 else amount
+
+
+def _heat(share: float) -> str:
+    return RED if share >= 0.5 else ORANGE if share >= 0.1 else GREEN
+
+
+def _faded(colour: str, alpha: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def _cut(text: str, width: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

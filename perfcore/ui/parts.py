@@ -1,0 +1,160 @@
+"""Cards, tiles and tables that several pages draw."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from perfcore import charts
+from perfcore.charts import Figure
+from perfcore.ui import timerange, words
+
+_CHART_CONFIG = {"displayModeBar": False, "displaylogo": False, "responsive": True}
+_ROW_HEIGHT_PX = 33
+COLUMN = st.column_config
+
+
+@contextlib.contextmanager
+def card(title: str, note: str = "", *, help: str = "", height: Any = "content") -> Iterator[None]:
+    """Draw a bordered box with a heading and a quieter note behind it; both are markdown."""
+    with st.container(border=True, gap="small", height=height):
+        st.markdown(f"**{title}**" + (f" :gray[{note}]" if note else ""), help=help or None)
+        yield
+
+
+def chart(figure: Figure, alt: str, *, key: str | None = None) -> None:
+    """Draw a figure that nothing happens on but hovering."""
+    st.plotly_chart(figure, config=_CHART_CONFIG, key=key, alt=alt)
+
+
+def selectable_chart(figure: Figure, alt: str, *, key: str) -> None:
+    """Draw a figure on which dragging selects the dashboard's time range."""
+    st.plotly_chart(
+        figure,
+        config=_CHART_CONFIG,
+        key=key,
+        alt=alt,
+        on_select=lambda: timerange.select_from_chart(key),
+        selection_mode=("box",),
+    )
+
+
+def tile(
+    label: str,
+    value: str,
+    difference: str,
+    *,
+    help: str,
+    trend: Sequence[float | None] = (),
+    colour: str = charts.BLUE,
+) -> None:
+    """Draw one number with its definition, its change (markdown) and its recent course."""
+    with st.container(border=True, gap=None):
+        st.caption(label, help=help)
+        st.markdown(
+            f"#### {value} " + (f":small[{difference}]" if difference else ""), anchors=False
+        )
+        if sum(v is not None and v == v for v in trend) > 1:
+            chart(
+                charts.sparkline(trend, colour, height=40),
+                f"{label} over the range",
+                key=f"spark_{label}",
+            )
+        else:
+            st.caption("no course yet")
+
+
+def table(
+    frame: pd.DataFrame,
+    columns: Mapping[str, Any],
+    *,
+    key: str,
+    opens: Callable[[pd.Series], None] | None = None,
+    max_rows: int = 12,
+) -> None:
+    """Draw a table of the configured columns; clicking a row calls `opens` with it."""
+    height = _ROW_HEIGHT_PX * (min(len(frame), max_rows) + 1) + 4
+    look: dict[str, Any] = {
+        "hide_index": True,
+        "column_order": list(columns),
+        "column_config": dict(columns),
+        "row_height": _ROW_HEIGHT_PX,
+        "height": height,
+        "placeholder": words.NOTHING,
+    }
+    if opens is None:
+        st.dataframe(frame, key=key, **look)
+        return
+    # A used selection would send the viewer away again when they come back.
+    turn = st.session_state.setdefault(f"_{key}_turn", 0)
+    event: Any = st.dataframe(
+        frame, key=f"{key}_{turn}", on_select="rerun", selection_mode="single-cell", **look
+    )
+    if cells := event["selection"]["cells"]:
+        st.session_state[f"_{key}_turn"] = turn + 1
+        opens(frame.iloc[int(cells[0][0])])
+
+
+def filters(name: str, sorts: Mapping[str, str], label: str) -> tuple[str, str]:
+    """Draw a filter and an order, both kept in the URL; return the text and a key of `sorts`."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        needle = st.text_input(
+            label,
+            key=f"{name}_filter",
+            bind="query-params",
+            placeholder=label,
+            label_visibility="collapsed",
+            icon=":material/search:",
+            width="stretch",
+        )
+        order = st.selectbox(
+            "Sort by",
+            list(sorts),
+            key=f"{name}_sort",
+            bind="query-params",
+            label_visibility="collapsed",
+            icon=":material/sort:",
+            width=190,
+        )
+    return needle or "", order if order in sorts else next(iter(sorts))
+
+
+def text(label: str, help: str = "", width: Any = None) -> Any:
+    return COLUMN.TextColumn(label, help=help or None, width=width)
+
+
+def number(label: str, form: str, help: str = "", width: Any = None) -> Any:
+    return COLUMN.NumberColumn(label, format=form, help=help or None, width=width)
+
+
+def bar(label: str, help: str = "", top: float = 1.0, width: Any = None) -> Any:
+    """Return a column that draws a ratio as a bar, full at `top`."""
+    return COLUMN.ProgressColumn(
+        label, help=help or None, format="percent", min_value=0.0, max_value=top, width=width
+    )
+
+
+def moment(label: str, zone: str, help: str = "", width: Any = None) -> Any:
+    return COLUMN.DatetimeColumn(
+        label, format="D MMM HH:mm:ss", timezone=zone, help=help or None, width=width
+    )
+
+
+def chosen(frame: pd.DataFrame, needle: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of which one of the columns holds the text, whatever its case.
+
+    >>> f = pd.DataFrame({"endpoint": ["GET /a", "POST /b"]})
+    >>> list(chosen(f, "post", ["endpoint"])["endpoint"])
+    ['POST /b']
+    """
+    needle = needle.strip()
+    if not needle or frame.empty:
+        return frame
+    found = pd.Series(False, index=frame.index)
+    for column in columns:
+        found |= frame[column].astype(str).str.contains(needle, case=False, regex=False)
+    return frame[found]

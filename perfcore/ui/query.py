@@ -1,0 +1,156 @@
+"""The parts of a query's page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from perfcore import charts
+from perfcore.store.read import StatementDetail, StoredPlan, StoredSilence, StoredSuggestion
+from perfcore.types import Suggestion
+from perfcore.ui import frame, parts, words
+from perfcore.ui.timerange import View
+
+
+def tiles(now: pd.DataFrame, before: pd.DataFrame, detail: StatementDetail, view: View) -> None:
+    """Draw the statement's numbers against the other period."""
+    row, past = _row(now, detail), _row(before, detail)
+    grid = st.grid(6, min_column_width=150, gap="small")
+    for label, field, write, unit, up_is_bad, meaning in (
+        (
+            "Share of DB time", "share_of_db_time", words.percent, "pp", True,
+            "Of the execution time of all statements.",
+        ),
+        ("Total time", "total_ms", words.ms, "%", True, "Execution time of all calls."),
+        ("Calls", "calls", words.count, "%", None, "Executions in the range."),
+        ("Mean", "mean_ms", words.ms, "%", True, "Execution time per call, by the server."),
+        (
+            "p95", "p95_ms", words.ms, "%", True,
+            "95 of 100 executions took at most this, as the application measured.",
+        ),
+        (
+            "Cache hit", "hit_ratio", words.percent, "pp", False,
+            "Blocks found in shared buffers, of all it asked for.",
+        ),
+    ):  # fmt: skip
+        value = None if row is None else float(row[field])
+        earlier = None if past is None else float(past[field])
+        with grid.cell():
+            parts.tile(
+                label,
+                write(value),  # type: ignore[operator]
+                words.change(value, earlier, unit, up_is_bad=up_is_bad),
+                help=f"{meaning} The difference is against {view.baseline_words}.",
+            )
+
+
+def _row(table: pd.DataFrame, detail: StatementDetail) -> pd.Series | None:
+    found = table[
+        (table["target_id"] == detail.target_id) & (table["fingerprint"] == detail.fingerprint)
+    ]
+    return None if found.empty else found.iloc[0]
+
+
+def endpoints(ran: pd.DataFrame) -> None:
+    """Draw which endpoints run the statement."""
+    if ran.empty:
+        st.caption("No instrumented endpoint ran it in this range.")
+        return
+    parts.table(
+        ran.sort_values("total_ms", ascending=False),
+        {
+            "endpoint": parts.text("Endpoint", width="medium"),
+            "calls_per_request": parts.number(
+                "Calls/request", "%.1f", "Executions per request that ran it."
+            ),
+            "mean_ms": parts.number("Mean", "%.1f ms", "Per execution, by the application."),
+            "calls": parts.number("Calls", "%,d"),
+            "total_ms": parts.number("Total", "%,.0f ms"),
+        },
+        key="query_endpoints",
+        opens=lambda row: frame.open_page(
+            "endpoint", service=row["service"], endpoint=row["endpoint"]
+        ),
+        max_rows=8,
+    )
+
+
+def plans(stored: Sequence[StoredPlan], view: View) -> None:
+    """Draw the chosen plan as tree, text or JSON; the latest unless another is chosen."""
+    if not stored:
+        st.caption(
+            "No plan yet. The collector asks for one when an execution is over the threshold, or "
+            "when the statement takes much of the database's time."
+        )
+        return
+    chosen = stored[0]
+    if len(stored) > 1:
+        chosen = st.selectbox(
+            "Plan", stored, format_func=lambda p: _plan_words(p, view), label_visibility="collapsed"
+        )
+    else:
+        st.caption(_plan_words(chosen, view))
+    tree, text, document = st.tabs(["Tree", "Text", "JSON"])
+    with tree:
+        parts.chart(charts.plan_tree(chosen.plan), "The plan as a tree", key="plan_tree")
+    with text:
+        st.code(chosen.plan.to_text(), language=None)
+    with document:
+        st.code(json.dumps(chosen.plan.document, indent=2), language="json", height=420)
+
+
+def _plan_words(plan: StoredPlan, view: View) -> str:
+    first, last = (t.astimezone(view.zone) for t in (plan.first_seen, plan.last_seen))
+    kind = "generic plan" if plan.is_generic else "plan with its parameters"
+    return (
+        f"{kind}, cost {plan.total_cost:,.0f}, seen {first:%d %b %H.%M} to {last:%d %b %H.%M}, "
+        f"shape {plan.shape_hash[:8]}"
+    )
+
+
+def helping(stored: Sequence[StoredSuggestion], fingerprint: int) -> list[Suggestion]:
+    """Return the suggestions that name the statement among those they help."""
+    return [
+        s.suggestion
+        for s in stored
+        if any(g.fingerprint == fingerprint for g in s.suggestion.statements)
+    ]
+
+
+def silence(silences: Sequence[StoredSilence], detail: StatementDetail) -> str:
+    """Return in a sentence why the statement has no suggestion."""
+    found = [
+        s
+        for s in silences
+        if s.fingerprint == detail.fingerprint and s.target_id == detail.target_id
+    ]
+    if not found:
+        return "The advisor has not looked at it yet; it looks each minute at what ran."
+    why = found[0]
+    more = f" ({words.plain(why.detail)})" if why.detail else ""
+    return f"No suggestion: {words.plain(why.reason)}{more}."
+
+
+def statement_text(detail: StatementDetail) -> None:
+    """Show the statement as the server knows it and, where it differs, as it was sent."""
+    st.code(detail.text, language="sql", wrap_lines=True)
+    st.caption(
+        f"{words.plain(detail.target)} · queryid {detail.queryid}"
+        + (f" and {len(detail.queryids) - 1} more" if len(detail.queryids) > 1 else "")
+    )
+
+
+def findings(suggestions: Sequence[Suggestion]) -> None:
+    """List the facts behind the suggestions."""
+    for suggestion in suggestions:
+        finding = suggestion.finding
+        numbers = " · ".join(
+            f"{words.plain(label)} {words.plain(value)}" for label, value in finding.numbers
+        )
+        st.markdown(
+            f":material/search: {words.plain(finding.summary)}"
+            + (f"  \n:small[:gray[{numbers}]]" if numbers else "")
+        )

@@ -1,0 +1,136 @@
+"""The dashboard's script: navigation, the time control on every page, and the page itself."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+import sqlalchemy.exc
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from perfcore.db import redact
+from perfcore.ui import frame, timerange, words
+
+_GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "Monitor": (
+        ("overview", "Overview", "monitoring"),
+        ("endpoints", "Endpoints", "alt_route"),
+        ("endpoint", "Endpoint", "alt_route"),
+        ("queries", "Queries", "database"),
+        ("query", "Query", "database"),
+    ),
+    "Tune": (
+        ("suggestions", "Suggestions", "lightbulb"),
+        ("index_lab", "Index lab", "science"),
+        ("ledger", "Ledger", "receipt_long"),
+    ),
+    "System": (("settings", "Settings & readiness", "settings"),),
+}
+# Reached from a row or a link, with what they show in the URL.
+_DETAILS = {"endpoint", "query"}
+_MISSING = (
+    sqlalchemy.exc.ProgrammingError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+)
+_AWAY = (sqlalchemy.exc.OperationalError, psycopg.OperationalError)
+
+
+def main() -> None:
+    """Draw the dashboard once."""
+    st.set_page_config(page_title="Perfcore", page_icon=":material/speed:", layout="wide")
+    st.logo(":material/speed:", size="large")
+    pages = _pages()
+    frame.hold_pages(pages)
+    page = st.navigation(_grouped(pages))
+    with st.container(horizontal=True, vertical_alignment="center", key="header"):
+        st.header(page.title, anchor=False, width="stretch")
+        view = timerange.controls()
+    frame.hold_view(view)
+    if not frame.store_dsn():
+        _no_store()
+        return
+    if st.session_state.get("refresh"):
+        frame.forget()
+    try:
+        page.run()
+    except _MISSING as error:
+        _unmigrated(error)
+    except _AWAY as error:
+        _unreachable(error)
+    if view.live:
+        _live()
+
+
+def _pages() -> dict[str, StreamlitPage]:
+    return {
+        name: st.Page(
+            frame.PAGES / f"{name}.py",
+            title=title,
+            icon=f":material/{icon}:",
+            url_path=name,
+            default=name == "overview",
+            visibility="hidden" if name in _DETAILS else "visible",
+        )
+        for group in _GROUPS.values()
+        for name, title, icon in group
+        if (frame.PAGES / f"{name}.py").exists()
+    }
+
+
+def _grouped(pages: dict[str, StreamlitPage]) -> dict[str, list[StreamlitPage]]:
+    return {
+        group: [pages[name] for name, _, _ in entries if name in pages]
+        for group, entries in _GROUPS.items()
+    }
+
+
+@st.fragment(run_every=timerange.LIVE_S)
+def _live() -> None:
+    """Run the whole script again every ten seconds; the first call only starts the clock."""
+    now = time.monotonic()
+    due = st.session_state.setdefault("_live_due", 0.0)
+    if 0.0 < due <= now:
+        st.session_state["_live_due"] = 0.0
+        st.rerun(scope="app")
+    st.session_state["_live_due"] = now + timerange.LIVE_S * 0.8
+
+
+def _no_store() -> None:
+    frame.nothing_here(
+        "No store is configured",
+        "Perfcore keeps its tables in PostgreSQL. Name one and start again, or see the whole "
+        "chain on a demo with its own embedded PostgreSQL.",
+        command="export PERFCORE_STORE=postgresql://user:password@host:5432/perfcore\n"
+        "python -m perfcore migrate\n"
+        "# or, on an embedded PostgreSQL with a demo shop under traffic:\n"
+        "make demo",
+    )
+
+
+def _unmigrated(error: Exception) -> None:
+    st.error(f"The store's tables do not fit this program: {words.plain(_first_line(error))}")
+    frame.nothing_here(
+        "The store needs its tables",
+        "The migrations create and change them; running them twice does no harm.",
+        command="python -m perfcore migrate",
+    )
+
+
+def _unreachable(error: Exception) -> None:
+    where = words.plain(redact(frame.store_dsn()))
+    st.error(f"The store at {where} does not answer: {words.plain(_first_line(error))}")
+    frame.nothing_here(
+        "The store cannot be reached",
+        "Start its server or correct PERFCORE_STORE; this page tries again by itself.",
+        command="python -m perfcore doctor",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
+
+
+main()

@@ -1,0 +1,176 @@
+"""The tables that more than one page shows: endpoints, statements, slow executions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from perfcore.aggregate.compare import compare
+from perfcore.ui import frame, parts, words
+from perfcore.ui.timerange import View
+
+_CHANGE_HELP = "Relative difference to {}; empty where there was nothing to compare with."
+
+
+def endpoints(
+    now: pd.DataFrame,
+    before: pd.DataFrame,
+    view: View,
+    *,
+    key: str,
+    sort: str = "p95_ms",
+    limit: int | None = None,
+    full: bool = False,
+) -> None:
+    """Draw endpoints, the largest by `sort` first, with p95 against the other period."""
+    rows = _with_change(now, before, ["service", "endpoint"], "p95_ms")
+    rows = rows.sort_values(sort, ascending=sort == "endpoint").head(limit or len(rows))
+    columns = {
+        "endpoint": parts.text("Endpoint", "Method and route template.", "large"),
+        "requests_per_min": parts.number("Req/min", "%.1f", "Requests per minute."),
+        "p50_ms": parts.number("p50", "%.1f ms", "Half of the requests were at most this slow."),
+        "p95_ms": parts.number("p95", "%.1f ms", "95 of 100 requests were at most this slow."),
+        "change_percent": parts.number(
+            "p95 change", "%+.0f %%", _CHANGE_HELP.format(view.baseline_words)
+        ),
+        "p99_ms": parts.number("p99", "%.1f ms", "99 of 100 requests were at most this slow."),
+        "error_percent": parts.number(
+            "Errors", "%.2f %%", "Share of requests that ended in an exception or a 5xx status."
+        ),
+    }
+    rows = rows.assign(error_percent=100 * rows["error_rate"], total_s=rows["total_ms"] / 1000)
+    if full:
+        columns |= {
+            "requests": parts.number("Requests", "%,d", "Requests in the range."),
+            "max_ms": parts.number("Slowest", "%.0f ms", "The slowest request of the range."),
+            "total_s": parts.number("Total time", "%,.0f s", "Time of all requests together."),
+        }
+        if rows["service"].nunique() > 1:
+            columns = {"service": parts.text("Service"), **columns}
+    else:
+        del columns["p50_ms"], columns["p99_ms"]
+    parts.table(
+        rows,
+        columns,
+        key=key,
+        opens=lambda row: frame.open_page(
+            "endpoint", service=row["service"], endpoint=row["endpoint"]
+        ),
+        max_rows=limit or 20,
+    )
+
+
+def statements(
+    now: pd.DataFrame,
+    before: pd.DataFrame,
+    view: View,
+    *,
+    key: str,
+    sort: str = "total_ms",
+    limit: int | None = None,
+) -> None:
+    """Draw statements, the largest by `sort` first, with their mean against the other period."""
+    if now.empty:
+        st.caption(
+            "No statement was read from a watched database in this range. Settings & readiness "
+            "shows what each database still needs."
+        )
+        return
+    rows = _with_change(now, before, ["target_id", "queryid"], "mean_ms")
+    rows = rows.sort_values(sort, ascending=False).head(limit or len(rows))
+    rows = rows.assign(
+        text=[words.one_line(t, 300) for t in rows["text"]],
+        queryid=rows["queryid"].astype(str),
+        total_s=rows["total_ms"] / 1000,
+    )
+    top = max(0.01, float(rows["share_of_db_time"].max()))
+    columns: dict[str, Any] = {
+        "text": parts.text("Query", "The statement, constants replaced.", "large"),
+        "share_of_db_time": parts.bar("Share of DB time", "Of all statements' time.", top),
+        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together."),
+        "calls": parts.number("Calls", "%,d"),
+        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server."),
+        "change_percent": parts.number(
+            "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words)
+        ),
+        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it."),
+        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers."),
+        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it."),
+        "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold."),
+    }
+    parts.table(
+        rows,
+        columns,
+        key=key,
+        opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
+        max_rows=limit or 20,
+    )
+
+
+def slow_queries(
+    rows: pd.DataFrame, view: View, *, key: str, show: tuple[str, ...] = ("text", "endpoint")
+) -> None:
+    """Draw captured slow executions; `show` says which of statement and endpoint to name."""
+    if rows.empty:
+        st.caption("No execution was over the threshold (PERFCORE_SLOW_QUERY_MS) in this range.")
+        return
+    rows = rows.assign(
+        text=[words.one_line(str(t or ""), 300) for t in rows["text"]],
+        queryid=[
+            str(q) if q == q and q is not None else "" for q in rows["queryid"].astype(object)
+        ],
+        values=[parameters(p) for p in rows["parameters"]],
+        planned=rows["plan_id"].notna(),
+    )
+    every = {
+        "text": parts.text("Statement", width="large"),
+        "endpoint": parts.text("Endpoint", "Where the request ran it.", "medium"),
+    }
+    columns = {
+        "occurred_at": parts.moment("When", view.zone.key, width=130),
+        "duration_ms": parts.number("Took", "%.0f ms", width=80),
+        **{name: every[name] for name in show},
+        "values": parts.text(
+            "Parameters", "As PERFCORE_PARAMETERS allows: their types, or the values.", "small"
+        ),
+        "planned": st.column_config.CheckboxColumn("Plan", help="A plan is stored.", width=60),
+    }
+    parts.table(rows, columns, key=key, opens=_open_slow, max_rows=10)
+
+
+def parameters(held: Any) -> str:
+    """Return stored parameters in a line.
+
+    >>> parameters([{"type": "int"}, {"type": "str", "length": 4}])
+    'int, str(4)'
+    """
+    if held is None or held != held:
+        return ""
+    if isinstance(held, str):
+        return held
+    if not isinstance(held, list):
+        return json.dumps(held, default=str)
+    return ", ".join(_parameter(p) for p in held)
+
+
+def _parameter(held: Any) -> str:
+    if isinstance(held, dict) and "type" in held:
+        return f"{held['type']}({held['length']})" if held.get("length") else str(held["type"])
+    return held if isinstance(held, str) else json.dumps(held, default=str)
+
+
+def _open_slow(row: pd.Series) -> None:
+    if row["queryid"]:
+        frame.open_page("query", queryid=row["queryid"])
+    else:
+        st.toast("The server has not reported this statement yet.")
+
+
+def _with_change(
+    now: pd.DataFrame, before: pd.DataFrame, key: list[str], value: str
+) -> pd.DataFrame:
+    joined = compare(before, now, key, value)
+    return joined.assign(change_percent=100 * joined["change_ratio"])
