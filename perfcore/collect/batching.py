@@ -74,7 +74,7 @@ class Batcher:
     def take(self, buffer: Buffer) -> Batch | None:
         """Drain the buffer into a batch, None when it was empty."""
         now_ns = self._clock_ns()
-        elapsed_s = max((now_ns - self._last_ns) / 1e9, 0.001)
+        elapsed_s = max((now_ns - self._last_ns) / 1e9, 1.0)
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
         requests, statements = drain(buffer.requests), drain(buffer.statements)

@@ -8,11 +8,14 @@ generated = stored + spooled + buffered + dropped, and `Recorder.accounting()` s
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import math
 import os
+import re
 import socket
 import sqlite3
+import tempfile
 import threading
 import time
 import weakref
@@ -27,6 +30,7 @@ from perfcore.collect.batching import Batcher, Limits
 from perfcore.collect.buffer import Buffer, Counter, RequestContext
 from perfcore.collect.process import ProcessSampler
 from perfcore.collect.spool import Spool, SpoolFull, orphans, spool_path
+from perfcore.config import load_config
 from perfcore.store.ingest import Batch, SeriesKey, write_batch
 from perfcore.types import MetricType
 
@@ -419,7 +423,7 @@ class Flusher:
 
     def _folder(self) -> Path:
         if self._spool_folder is None:
-            self._spool_folder = default_spool_folder()
+            self._spool_folder = default_spool_folder(self._store)
         return self._spool_folder
 
     def _lose_spool(self, error: Exception) -> None:
@@ -505,15 +509,17 @@ class Flusher:
             self._spool = None
 
 
-def default_spool_folder() -> Path:
-    """Return the first of data directory and temporary directory that can be written."""
-    import tempfile
+def default_spool_folder(store: str) -> Path:
+    """Return a store's folder in the data directory, or in the temporary one.
 
-    from perfcore.config import load_config
-
+    Each store has its own, because another process may send what it finds there. User and
+    password are no part of its name: they change while batches wait.
+    """
+    place = re.sub(r"//[^@/]*@", "//", store)
+    name = "spool-" + hashlib.sha256(place.encode()).hexdigest()[:12]
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    fallback = Path(tempfile.gettempdir()) / f"perfcore-spool-{user}"
-    folder = load_config().data_dir / "spool"
+    fallback = Path(tempfile.gettempdir()) / f"perfcore-{user}" / name
+    folder = load_config().data_dir / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

@@ -33,10 +33,13 @@ class Client:
 
     def request(self, method: str, path: str) -> httpx.Response:
         async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://app") as c:
-                return await c.request(method, path)
+            async with self.open() as http:
+                return await http.request(method, path)
 
         return asyncio.run(ask())
+
+    def open(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=self._transport, base_url="http://app")
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
@@ -121,7 +124,7 @@ def test_each_request_is_one_sample_of_its_template(
     client.get("/unavailable")
     assert client.get("/health").status_code == 503
     assert client.get("/stream").text == "abc"
-    assert recorder.flush()
+    assert recorder.flush(20)
     assert rows(_COUNTS) == [
         ("GET (unmatched)", 2, 0),
         ("GET /boom", 1, 1),
@@ -145,7 +148,7 @@ def test_a_stream_is_measured_to_its_end_and_a_background_task_is_not(
 ) -> None:
     client.get("/stream")
     client.get("/background")
-    recorder.flush()
+    recorder.flush(20)
     measured: dict[str, float] = dict(rows("SELECT metric_name, value FROM performance_metrics"))
     assert measured["GET /stream"] >= 20
     assert measured["GET /background"] < 300
@@ -157,7 +160,7 @@ def test_a_mounted_application_that_is_measured_too_counts_once(
     outer = Starlette(routes=[Mount("/in", _app(recorder))])
     outer.add_middleware(PerfcoreMiddleware, recorder=recorder)
     Client(outer).get("/in/orders/4")
-    recorder.flush()
+    recorder.flush(20)
     assert rows(_COUNTS) == [("GET /in/orders/{id}", 1, 0)]
 
 
@@ -216,7 +219,7 @@ def test_a_client_that_leaves_is_one_sample_and_no_error(
 
     with pytest.raises(type(error)):
         _call(PerfcoreMiddleware(app, recorder=recorder), _scope())
-    recorder.flush()
+    recorder.flush(20)
     assert rows(_COUNTS) == [("GET (unmatched)", 1, 0)]
 
 
@@ -274,7 +277,7 @@ def test_the_number_of_endpoints_is_bounded(
     client = Client(app)
     for number in range(10):
         client.get(f"/page{number}")
-    recorder.flush()
+    recorder.flush(20)
     counts = {name: count for name, count, _ in rows(_COUNTS)}
     assert counts == {"GET /page0": 1, "GET /page1": 1, "GET /page2": 1, "(other)": 7}
 
@@ -316,5 +319,5 @@ def test_wsgi_requests_are_measured_to_the_end_of_their_body(
         body = measured({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda *a: None)
         assert list(body) == [b"a", b"b"]
         body.close()  # type: ignore[attr-defined]
-    recorder.flush()
+    recorder.flush(20)
     assert rows(_COUNTS) == [("GET /bad", 1, 1), ("GET /good", 1, 0)]

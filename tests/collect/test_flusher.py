@@ -1,0 +1,301 @@
+"""Delivery: through outages, restarts, forks and broken disks, and the sum is always exact."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perfcore.collect import Recorder
+from perfcore.collect import flusher as flusher_module
+from perfcore.collect.batching import Limits
+from perfcore.collect.spool import Spool, folder_bytes, orphans, spool_path
+from perfcore.store.ingest import Batch, write_batch
+from tests.collect.conftest import Rows
+from tests.store.test_ingest import a_batch
+
+_NOWHERE = "postgresql://nobody:x@127.0.0.1:1/nothing"
+_STORED = "SELECT coalesce(sum(count), 0)::int FROM metric_rollups"
+
+
+def _record(recorder: Recorder, count: int, name: str = "queue.length") -> None:
+    for number in range(count):
+        recorder.metric(name, number, "jobs")
+
+
+def test_custom_metrics_arrive_and_nonsense_is_refused(recorder: Recorder, rows: Rows) -> None:
+    _record(recorder, 5)
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"queue\.length.*finite"):
+            recorder.metric("queue.length", value, "jobs")
+    assert recorder.flush(20)
+    assert rows("SELECT metric_type, metric_name, unit, count(*)::int, max(value) "
+                "FROM performance_metrics GROUP BY 1, 2, 3") == [
+        ("custom", "queue.length", "jobs", 5, 4.0)
+    ]  # fmt: skip
+
+
+def test_nothing_is_lost_or_doubled_through_an_outage(
+    make_recorder: Callable[..., Recorder], store: str, rows: Rows, tmp_path: Path
+) -> None:
+    recorder = make_recorder(_NOWHERE)
+    for number in range(5):
+        _record(recorder, 100)
+        assert not recorder.flush(20)
+        accounting = recorder.accounting()
+        assert (accounting.spooled, accounting.missing) == (100 * (number + 1), 0)
+    assert folder_bytes(tmp_path) > 0
+    assert recorder._flusher is not None
+    recorder._flusher._store = store  # the store is back
+    _record(recorder, 7)
+    assert recorder.flush(20)
+    accounting = recorder.accounting()
+    assert (accounting.generated, accounting.stored, accounting.missing) == (507, 507, 0)
+    assert rows(_STORED) == [(507,)]
+    assert rows("SELECT sum(samples)::int, bool_and(was_spooled) FROM batches") == [(507, True)]
+    recorder.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_lost_after_commit_does_not_store_twice(
+    recorder: Recorder, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = write_batch, []
+
+    def commit_then_lose(connection: object, batch: Batch, ids: object) -> bool:
+        done = real(connection, batch, ids)  # type: ignore[arg-type]
+        calls.append(done)
+        if len(calls) == 1:
+            raise OSError("connection lost during COMMIT")
+        return done
+
+    monkeypatch.setattr(flusher_module, "write_batch", commit_then_lose)
+    _record(recorder, 50)
+    assert not recorder.flush(20)
+    assert recorder.accounting().spooled == 50
+    assert recorder.flush(20)
+    assert calls == [True, False]
+    assert rows(_STORED) == [(50,)]
+    assert (recorder.accounting().stored, recorder.accounting().missing) == (50, 0)
+
+
+def test_a_dead_process_leaves_its_spool_to_the_next(
+    make_recorder: Callable[..., Recorder], rows: Rows, tmp_path: Path
+) -> None:
+    """The child is ended without a farewell while the store is away."""
+    code = f"""
+import os
+from pathlib import Path
+from perfcore.collect import Recorder
+r = Recorder("shop", {_NOWHERE!r}, spool_folder=Path({str(tmp_path)!r}), interval_s=60,
+             sample_process=False)
+for n in range(30):
+    r.metric("m", n, "x")
+r.flush()
+os._exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    recorder = make_recorder()
+    _record(recorder, 3)
+    assert recorder.flush(20)
+    assert rows(_STORED) == [(33,)]
+    assert (recorder.accounting().stored, recorder.accounting().missing) == (3, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_disk_batches_wait_in_memory(
+    make_recorder: Callable[..., Recorder], store: str, rows: Rows, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    recorder = make_recorder(_NOWHERE, spool_folder=blocked)
+    _record(recorder, 40)
+    assert not recorder.flush(20)
+    assert (recorder.accounting().spooled, recorder.accounting().missing) == (40, 0)
+    assert recorder._flusher is not None
+    recorder._flusher._store = store
+    assert recorder.flush(20)
+    assert rows(_STORED) == [(40,)]
+
+
+def test_a_deleted_spool_is_counted(make_recorder: Callable[..., Recorder], tmp_path: Path) -> None:
+    recorder = make_recorder(_NOWHERE)
+    _record(recorder, 10)
+    recorder.flush(20)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    _record(recorder, 4)
+    recorder.flush(20)
+    accounting = recorder.accounting()
+    assert accounting.missing == 0
+    assert accounting.dropped == {"spool_lost": 10}
+    assert accounting.spooled == 4
+
+
+def test_a_full_buffer_drops_and_counts(recorder: Recorder, rows: Rows) -> None:
+    recorder.buffer.limit = 10
+    recorder._is_started = True  # no thread yet
+    _record(recorder, 25)
+    assert recorder.accounting().dropped == {"buffer_full": 15}
+    recorder._is_started = False
+    _record(recorder, 1)
+    assert recorder.flush(20)
+    accounting = recorder.accounting()
+    assert (accounting.generated, accounting.missing) == (26, 0)
+    assert rows(_STORED)[0][0] == accounting.stored
+
+
+def test_threads_lose_nothing(make_recorder: Callable[..., Recorder], rows: Rows) -> None:
+    recorder = make_recorder(interval_s=0.05)
+    threads = [threading.Thread(target=_record, args=(recorder, 2_000)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert recorder.flush(10)
+    accounting = recorder.accounting()
+    assert (accounting.generated, accounting.stored, accounting.missing) == (16_000, 16_000, 0)
+    assert rows(_STORED) == [(16_000,)]
+
+
+def test_raw_rows_are_thinned_and_weighted_while_histograms_stay_whole(
+    make_recorder: Callable[..., Recorder], rows: Rows
+) -> None:
+    recorder = make_recorder(limits=Limits(raw_per_s=1))
+    _record(recorder, 3_000, "a")
+    _record(recorder, 10, "b")
+    assert recorder.flush(20)
+    count, weight = rows("SELECT count(*)::int, sum(weight)::int FROM performance_metrics")[0]
+    assert weight == 3_010 and count < 1_000
+    assert rows("SELECT sum(weight)::int FROM performance_metrics WHERE metric_name = 'b'") == [
+        (10,)
+    ]
+    assert rows(_STORED) == [(3_010,)]
+
+
+def test_a_forked_child_reports_its_own_and_not_its_parents(recorder: Recorder, rows: Rows) -> None:
+    _record(recorder, 5)
+    assert recorder.flush(20)
+    _record(recorder, 3)  # in the parent's buffer while it forks
+    child = os.fork()
+    if child == 0:
+        try:
+            _record(recorder, 11)
+            fine = recorder.flush(10) and recorder.accounting().generated == 11
+        finally:
+            os._exit(0 if fine else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert recorder.flush(20)
+    assert rows(_STORED) == [(19,)]
+    assert rows("SELECT count(DISTINCT process)::int FROM batches") == [(2,)]
+
+
+def test_the_exit_of_a_process_delivers_what_is_left(
+    store: str, make_recorder: Callable[..., Recorder], rows: Rows, tmp_path: Path
+) -> None:
+    code = f"""
+from pathlib import Path
+from perfcore.collect import Recorder
+r = Recorder("shop", {store!r}, spool_folder=Path({str(tmp_path)!r}), interval_s=60,
+             sample_process=False)
+for n in range(12):
+    r.metric("m", n, "x")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    # On a busy machine two seconds may not suffice; then it waits for the next process.
+    recorder = make_recorder()
+    _record(recorder, 1)
+    assert recorder.flush(10)
+    assert rows(_STORED) == [(13,)]
+
+
+def test_closing_with_the_store_away_is_quick_and_keeps_everything(
+    make_recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    recorder = make_recorder(_NOWHERE)
+    _record(recorder, 6)
+    recorder.close(10)
+    [spool] = list(orphans(tmp_path, tmp_path))
+    row = spool.first()
+    spool.close()
+    assert row is not None and Batch.from_bytes(row[3]).samples == 6
+
+
+def test_the_process_measures_itself(make_recorder: Callable[..., Recorder], rows: Rows) -> None:
+    recorder = make_recorder(sample_process=True)
+    _record(recorder, 1)
+    assert recorder.flush(10)
+    values: dict[str, float] = dict(rows(
+        "SELECT metric_name, max(max) FROM metric_rollups JOIN series USING (series_id) "
+        "WHERE metric_type IN ('memory', 'cpu') GROUP BY 1"))  # fmt: skip
+    assert set(values) == {
+        "process.memory.rss", "process.memory.uss", "python.heap", "process.cpu.utilization"
+    }  # fmt: skip
+    assert 0 < values["process.memory.uss"] <= values["process.memory.rss"]
+
+
+def test_spools_of_different_stores_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERFCORE_DATA_DIR", "/proc/no/such/place")
+    folders = {
+        flusher_module.default_spool_folder(f"postgresql://{user}@h/{database}").name
+        for user in ("a:old", "a:new")
+        for database in ("one", "two")
+    }
+    assert len(folders) == 2
+
+
+def test_a_spool_keeps_its_order_and_its_limit(tmp_path: Path) -> None:
+    path = spool_path(tmp_path, "shop-host:1:2")
+    spool = Spool(path, limit_bytes=400_000)
+    batches = [a_batch(n) for n in range(3)]
+    for batch in batches:
+        spool.put(batch)
+    with pytest.raises(OSError, match="another process"):
+        Spool(path)
+    spool.close()
+    again = Spool(path, limit_bytes=400_000)
+    for batch in batches:
+        row = again.first()
+        assert row is not None and Batch.from_bytes(row[3]) == batch
+        again.remove(row[0])
+    assert again.first() is None
+    again.close(keep=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_spool_refuses_with_a_count(
+    make_recorder: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"limit_bytes": 10})
+    recorder = make_recorder(_NOWHERE)
+    _record(recorder, 9)
+    recorder.flush(20)
+    assert recorder.accounting().dropped == {"spool_full": 9}
+    assert recorder.accounting().missing == 0
+
+
+def test_importing_it_is_cheap() -> None:
+    code = (
+        "import sys, perfcore.collect; heavy = {'pandas', 'streamlit', 'plotly', 'sqlglot', "
+        "'numpy', 'sqlalchemy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_flush_goes_on_by_itself(make_recorder: Callable[..., Recorder], rows: Rows) -> None:
+    recorder = make_recorder(interval_s=0.05)
+    _record(recorder, 2)
+    until = time.monotonic() + 20
+    while rows(_STORED) != [(2,)] and time.monotonic() < until:
+        time.sleep(0.02)
+    assert rows(_STORED) == [(2,)]
