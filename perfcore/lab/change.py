@@ -144,7 +144,8 @@ def apply_index(
                     undo=index.undo(name=name),
                 )
                 _limit(target, lock_timeout_s, deadline_s)
-                _build(store, target, apply_dsn, change_id, index.ddl(name=name), progress)
+                ddl = index.ddl(name=name)
+                _build(store, target, apply_dsn, change_id, ddl, lock_timeout_s, progress)
                 return _adopt(store, target, read_change(store, change_id))
 
 
@@ -358,6 +359,7 @@ def _build(
     apply_dsn: str,
     change_id: str,
     ddl: str,
+    lock_timeout_s: float,
     progress: Report,
 ) -> None:
     """Run the build in a thread of its own while the progress is reported."""
@@ -374,7 +376,7 @@ def _build(
     builder.start()
     _watch(store, apply_dsn, change_id, builder, pid, progress)
     if errors:
-        left = _clean_up(store, apply_dsn, change_id)
+        left = _clean_up(store, apply_dsn, change_id, lock_timeout_s)
         words = _reason(errors[0])
         raise ChangeRefused(f"PostgreSQL gave up: {words}{left}", hint=_advice(errors[0]))
 
@@ -401,23 +403,22 @@ def _watch(
     builder.join()
 
 
-def _clean_up(store: Connection, apply_dsn: str, change_id: str) -> str:
+def _clean_up(store: Connection, apply_dsn: str, change_id: str, lock_timeout_s: float) -> str:
     """Drop what a failed build left; return what remains to be said of it."""
+    # Recorded first: an OID on a failed change is what the reconciler looks for.
+    ledger.update(store, change_id, index_oid=0)
     change = read_change(store, change_id)
     try:
         with db.connect(apply_dsn, autocommit=True) as target:
-            _limit(target, 30.0, 600.0)
+            _limit(target, lock_timeout_s, 600.0)
             index = _find(target, change.schema, change.index_name)
-            if index is None or index.is_valid:
-                return ""
-            # Recorded first: if the drop fails too, the reconciler knows what is ours.
-            ledger.update(store, change_id, index_oid=index.oid)
-            _drop(target, change.schema, change.index_name)
-            ledger.forget_index(store, change_id)
-            return "; its INVALID remains were dropped"
-    except psycopg.Error:
-        ledger.update(store, change_id, index_oid=0)
-        return f"; {change.object_name} may remain INVALID and is dropped as soon as possible"
+            left = index is not None and not index.is_valid
+            if left:
+                _drop(target, change.schema, change.index_name, attempts=1)
+    except (psycopg.Error, ChangeRefused):
+        return f"; {change.object_name} may remain INVALID until the next round drops it"
+    ledger.forget_index(store, change_id)
+    return "; its INVALID remains were dropped" if left else ""
 
 
 def _adopt(store: Connection, target: Connection, change: Change) -> Change:
@@ -492,17 +493,17 @@ def _restore(target: Connection, change: Change) -> None:
         ) from error
 
 
-def _drop(target: Connection, schema: str, name: str) -> None:
+def _drop(target: Connection, schema: str, name: str, attempts: int = _DROP_ATTEMPTS) -> None:
     """Drop an index concurrently, again where it was interrupted, until it is gone."""
     drop = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, name))
-    for attempt in range(1, _DROP_ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             target.execute(drop)
             return
         except psycopg.errors.UndefinedObject:
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-            if attempt == _DROP_ATTEMPTS:
+            if attempt == attempts:
                 raise ChangeRefused(
                     f"{schema}.{name} could not be dropped yet: {_reason(error)}",
                     hint=_advice(error),

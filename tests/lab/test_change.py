@@ -136,13 +136,14 @@ def test_a_build_that_waits_too_long_for_a_writer_is_given_up(
         writer.execute("DELETE FROM orders WHERE id = 1")
         with pytest.raises(ChangeRefused, match="lock timeout") as refusal:
             change.apply_index(store, dsn, target_id, ORDERS, lock_timeout_s=0.2)
+        assert "may remain INVALID until the next round" in str(refusal.value)
         assert "a transaction holds the table" in refusal.value.hint
         writer.rollback()
-    with connect(store) as connection:
-        changes = connection.execute("SELECT change_id::text FROM perfcore.changes").fetchall()
-    assert len(changes) == 1
-    change.reconcile(store, {"shop": dsn})
+    assert index_states(target) == {"orders_customer_id_idx": False, "orders_pkey": True}
+    (found,) = change.reconcile(store, {"shop": dsn})
+    assert (found.state, found.message) == ("failed", str(refusal.value))
     assert index_states(target) == {"orders_pkey": True}
+    assert change.reconcile(store, {"shop": dsn}) == []
 
 
 def test_a_second_change_of_the_table_is_refused_and_the_first_shows_its_progress(
