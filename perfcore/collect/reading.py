@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _DATABASE_COUNTERS = (
     "blks_hit", "blks_read", "xact_commit", "xact_rollback", "temp_bytes", "deadlocks",
 )  # fmt: skip
+_INDEX = ("name", "identifier", "definition", "table_oid", "bytes")
 _TABLE_COUNTERS = (
     "heap_blks_hit", "heap_blks_read", "idx_blks_hit", "idx_blks_read", "seq_scan", "idx_scan",
     "n_tup_ins", "n_tup_upd", "n_tup_hot_upd", "n_tup_del",
@@ -290,11 +291,13 @@ def index_events(
 
 
 def _event(kind: str, oid: str, row: Mapping[str, Any]) -> IndexEvent:
-    return IndexEvent(kind, row["name"], row["definition"], int(oid), int(row["bytes"]))
+    return IndexEvent(
+        kind, row["name"], row["identifier"], row["definition"], int(oid), int(row["bytes"])
+    )
 
 
 def _index(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("name", "definition", "table_oid", "bytes")}
+    return {name: row[name] for name in _INDEX}
 
 
 def _place(who: Identity) -> str:

@@ -1,6 +1,7 @@
 -- Every valid index of the users' tables, with what would build it again.
 SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS table_oid,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name,
+       n.nspname || '.' || c.relname AS name,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS identifier,
        pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,
        pg_catalog.pg_relation_size(i.indexrelid) AS bytes
   FROM pg_catalog.pg_index i

@@ -198,7 +198,8 @@ class IndexEvent:
     """An index that came or went, as the catalogue showed it."""
 
     kind: str  # "create_index" or "drop_index"
-    name: str  # schema-qualified, quoted where PostgreSQL needs it
+    name: str  # "schema.index", as in the ledger
+    identifier: str  # the same, quoted where PostgreSQL needs it
     definition: str
     oid: int
     bytes: int
@@ -210,7 +211,7 @@ def save_index_event(connection: Connection, target_id: int, event: IndexEvent) 
         own = run(connection, "store_own_changes", target_id=target_id)
         if any(_explains(change, event) for change in own):
             return False
-        drop = f"DROP INDEX CONCURRENTLY {event.name}"
+        drop = f"DROP INDEX CONCURRENTLY {event.identifier}"
         created = event.kind == "create_index"
         run(
             connection,
@@ -232,14 +233,10 @@ def save_index_event(connection: Connection, target_id: int, event: IndexEvent) 
 
 
 def _explains(change: Mapping[str, Any], event: IndexEvent) -> bool:
-    same = change["index_oid"] == event.oid or _plain(change["object_name"]) == _plain(event.name)
+    same = change["index_oid"] == event.oid or change["object_name"] == event.name
     if not same:
         return False
     if event.kind == change["kind"]:
         return change["state"] in ("intended", "running", "applied")
     # An index of ours that is taken back is dropped, a dropped one that is taken back is made.
     return change["state"] in ("reverted", "running")
-
-
-def _plain(name: str) -> str:
-    return name.replace('"', "")
