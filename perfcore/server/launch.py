@@ -22,6 +22,8 @@ from perfcore.server.supervisor import Program, Supervisor, module
 from perfcore.store.migrate import migrate
 
 STORE_DATABASE = "perfcore"
+# A log file wants to know that a long step goes on, not each of its steps.
+_LINE_EVERY_S = 5.0
 
 
 class Progress:
@@ -30,13 +32,12 @@ class Progress:
     def __init__(self, write: Callable[[str], object] = sys.stdout.write) -> None:
         self._write = write
         self._is_terminal = sys.stdout.isatty()
-        self._shown = ""
+        self._written_at = 0.0
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Callable[[float, str], None]]:
         """Show a step while its block runs; the block may report (fraction, what it does now)."""
         started_at = time.perf_counter()
-        self._line(f"  … {title}", final=False)
 
         def report(fraction: float, message: str) -> None:
             self._line(f"  … {title} {100 * fraction:3.0f} %  {message}", final=False)
@@ -45,13 +46,12 @@ class Progress:
         self._line(f"  ✓ {title}  ({time.perf_counter() - started_at:.1f} s)", final=True)
 
     def _line(self, text: str, *, final: bool) -> None:
-        if text == self._shown:
-            return
-        self._shown = text
+        now = time.monotonic()
         if self._is_terminal:
             self._write(f"\r\x1b[K{text}" + ("\n" if final else ""))
-        else:
+        elif final or now - self._written_at > _LINE_EVERY_S:
             self._write(text + "\n")
+            self._written_at = now
         sys.stdout.flush()
 
 
