@@ -85,8 +85,10 @@ def propose(shape: StatementShape, catalog: Catalog, *, min_table_rows: int) -> 
 
 
 def rows_of(table: TableInfo) -> float:
-    """Return the rows by the planner's count, or by the statistics collector's before ANALYZE."""
-    return max(table.row_count, float(table.live_rows), 0.0)
+    """Return the planner's row count, or the counters' where that is missing or outdated."""
+    if table.row_count < 0 or table.modified_since_analyze > table.row_count:
+        return float(max(table.live_rows, table.row_count))
+    return table.row_count
 
 
 def serving(index: IndexDefinition, table: TableInfo) -> IndexInfo | None:
@@ -171,7 +173,23 @@ class _Maker:
         found: dict[str, Candidate] = {}
         for candidate in self._ideas():
             found.setdefault(candidate.index.digest, candidate)
+        self._ask_for_common_values()
         return list(found.values())[:MAX_PER_USE]
+
+    def _ask_for_common_values(self) -> None:
+        """Plan an ordered and limited search with values that many rows have.
+
+        The generic plan takes the average value, of which there are few rows to sort; but
+        the keys that many rows have are also those that are asked for most.
+        """
+        if not (self.use.order_by and self.use.has_limit):
+            return
+        for predicate in self._of(Operator.EQUAL):
+            column = self._column(predicate.key)
+            if column and column.most_common_values and predicate.parameter:
+                value = column.most_common_values[len(column.most_common_values) // 2]
+                literal = sql.Literal(value).as_string(None)
+                self.literals.setdefault(predicate.parameter, literal)
 
     def _ideas(self) -> Iterator[Candidate]:
         yield from self._partial()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -113,7 +114,8 @@ def batch(text: str) -> str:
                 exp.EQ(this=key, expression=exp.Any(this=exp.Paren(this=exp.Var(this="@keys"))))
             )
             _keep_apart(new, key)
-            return new.sql(dialect="postgres", pretty=True).replace("@keys", ":keys")
+            words = new.sql(dialect="postgres", pretty=True)
+            return re.sub(r"ANY\(\s*@keys\s*\)", "ANY(:keys)", words)
     return ""
 
 

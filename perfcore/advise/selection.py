@@ -17,7 +17,9 @@ from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.workload import Options, Writes
 from perfcore.types import IndexDefinition, WorkloadStatement
 
-_SMALLEST_BYTES = 1 << 20  # below a megabyte nobody chooses by size
+_SMALLEST_BYTES = 1 << 17  # below that nobody chooses by size
+
+_LEAST_SHARE = 0.02  # of a statement's first cost: what is left below that is not worth an index
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ class Selector:
             # A covering index promises what only freshly vacuumed pages keep: it must save a
             # share of the whole, others a share of what is left.
             whole = work.base_cost if candidate.pattern == "covering" else cost_before
-            if saved > 0 and cost_before - cost_after >= self.options.min_gain * whole:
+            needed = max(self.options.min_gain * whole, _LEAST_SHARE * work.base_cost)
+            if saved > 0 and cost_before - cost_after >= needed:
                 worthwhile = True
         return total, worthwhile
 
