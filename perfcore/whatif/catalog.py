@@ -27,7 +27,7 @@ def read_catalog(connection: psycopg.Connection[TupleRow]) -> Catalog:
     """
     with read_only(connection):
         version, database, read_at, stats_since, extensions = _one(connection)
-        tables = connection.execute(db.query("catalog_read_tables", version)).fetchall()
+        tables = connection.execute(db.query("catalog_read_tables", version), {}).fetchall()
         wanted = {"tables": [row[0] for row in tables]}
         columns = connection.execute(db.query("catalog_read_columns", version), wanted).fetchall()
         indexes = connection.execute(db.query("catalog_read_indexes", version), wanted).fetchall()
@@ -66,7 +66,7 @@ def read_only(connection: psycopg.Connection[TupleRow]) -> Iterator[None]:
 
 
 def _one(connection: psycopg.Connection[TupleRow]) -> TupleRow:
-    row = connection.execute(db.query("catalog_read_server")).fetchone()
+    row = connection.execute(db.query("catalog_read_server"), {}).fetchone()
     assert row is not None
     return row
 

@@ -23,7 +23,9 @@ class Planner(Protocol):
 
     name: str
     calls: int
-    advisory: str
+
+    @property
+    def advisory(self) -> str: ...
 
     def plan(
         self,
@@ -58,11 +60,14 @@ class CachedPlanner:
     def __init__(self, planner: Planner, catalog: Catalog | None = None) -> None:
         self.planner = planner
         self.name = planner.name
-        self.advisory = planner.advisory
         self.answered_from_cache = 0
         self._known = None if catalog is None else {t.name for t in catalog.tables}
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._bytes: dict[str, int] = {}
+
+    @property
+    def advisory(self) -> str:
+        return self.planner.advisory
 
     @property
     def calls(self) -> int:

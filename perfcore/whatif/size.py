@@ -53,8 +53,8 @@ def estimate_index_bytes(
         )
     if rows is None:
         rows = row_count(table) * _fraction(table, index.predicate)
-    columns = [_key_column(table, k.expression, k.is_expression) for k in index.keys]
-    columns += [_key_column(table, name, False) for name in index.include]
+    columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
+    columns += [key_column(table, name, is_expression=False) for name in index.include]
     if index.method == "btree":
         pages = btree_pages(rows, columns, deduplicate=not index.unique and not index.include)
     elif index.method == "brin":
@@ -115,7 +115,7 @@ def index_height(catalog: Catalog, index: IndexDefinition, pages: int) -> int:
     table = catalog.table(index.table, index.schema)
     if index.method != "btree" or table is None:
         return 0
-    columns = [_key_column(table, k.expression, k.is_expression) for k in index.keys]
+    columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
     return btree_height(pages, btree_fanout(columns))
 
 
@@ -217,13 +217,16 @@ def _is_bytewise_unequal(column: ColumnInfo) -> bool:
     return column.type.startswith(_NOT_DEDUPLICATED) or column.type.endswith("[]")
 
 
-def _key_column(table: TableInfo, expression: str, is_expression: bool) -> ColumnInfo:
+def key_column(table: TableInfo, expression: str, *, is_expression: bool = True) -> ColumnInfo:
+    """Return the column, or for an expression the widest column in it as a stand-in.
+
+    Raises PerfcoreError for a column that the table does not have.
+    """
     column = table.column(expression)
-    if column is not None and not is_expression:
+    if column is not None:
         return column
     if not is_expression:
         raise PerfcoreError(f"{table.qualified_name} has no column {expression!r}")
-    # An expression without statistics of its own is taken to be like its widest column.
     words = set(re.findall(r"[^\W\d]\w*", expression))
     used = [c for c in table.columns if c.name in words]
     widest = max(used, key=lambda c: c.avg_width_bytes or 0, default=None)

@@ -1,0 +1,523 @@
+"""The twin: a throw-away PostgreSQL with a target's schema, statistics and file sizes, no rows.
+
+Its planner prices real indexes of every access method as the target's would, while nothing
+is locked or written on the target: indexes are created on empty tables, then tables and
+indexes are made as long as the real ones by sparse files. Only EXPLAIN runs in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from perfcore import db
+from perfcore.errors import PlanningFailed, TargetUnavailable
+from perfcore.plan import Plan
+from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
+from perfcore.types import IndexDefinition
+from perfcore.whatif import size, sparse
+from perfcore.whatif.explain import explain, with_index_names
+from perfcore.whatif.planner import CachedPlanner, tables_of
+from perfcore.whatif.safety import check_plannable
+from perfcore.whatif.source import Definition, Relation, Source, grant, read_source
+
+_ROLE = "perfcore_planner"
+_DATABASE = "twin"
+_PREFIX = "perfcore_whatif_"
+_SETTINGS = {
+    **THROWAWAY_SETTINGS,
+    "autovacuum": "off",
+    "jit": "off",
+    "max_parallel_maintenance_workers": "0",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_connections": "10",
+    # Pages are written into the files of indexes, and nothing is ever read for its rows.
+    "ignore_checksum_failure": "on",
+    "log_min_messages": "error",
+    "client_min_messages": "error",
+}
+_EXTENSION_STEP = 1
+
+# For twin_evict_relation.sql; in a schema that no target has.
+_EVICTION = (
+    Definition(_EXTENSION_STEP, "perfcore_twin", "CREATE SCHEMA perfcore_twin"),
+    Definition(
+        _EXTENSION_STEP, "pg_buffercache", "CREATE EXTENSION pg_buffercache SCHEMA perfcore_twin"
+    ),
+)
+
+Progress = Callable[[float, str], None]
+
+
+def _silent(share: float, what: str) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the twin's plan of a statement is the target's own, with no index added."""
+
+    target_cost: float
+    twin_cost: float
+    same_shape: bool
+    advisory: str = ""  # why the twin may differ, in words
+
+    @property
+    def ratio(self) -> float:
+        return self.twin_cost / self.target_cost if self.target_cost else float("inf")
+
+    @property
+    def agrees(self) -> bool:
+        """Say whether the twin may be trusted: the same plan at a cost within a tenth."""
+        return self.same_shape and 0.9 <= self.ratio <= 1.1
+
+
+class Twin:
+    """A running twin of one target; a context manager, and a Planner itself.
+
+    `skipped` names in words what of the target's schema the twin could not take over.
+    """
+
+    name = "twin"
+
+    def __init__(self, target_dsn: str, data_dir: Path) -> None:
+        self.target_dsn = target_dsn
+        self.calls = 0
+        self.skipped: tuple[str, ...] = ()
+        self._data_dir = data_dir
+        self._lock = threading.RLock()
+        self._stack = contextlib.ExitStack()
+        self._created: dict[str, IndexDefinition] = {}
+
+    @classmethod
+    def build(cls, target_dsn: str, data_dir: Path, *, progress: Progress = _silent) -> Twin:
+        """Make the twin of a target; it takes a few seconds, most of them for a new cluster.
+
+        Raises TargetUnavailable when the target cannot be read, ServerError when the
+        throw-away server cannot be started.
+        """
+        twin = cls(target_dsn, data_dir)
+        try:
+            progress(0.0, "reading the target's catalogue")
+            twin._fill(read_source(target_dsn), progress)
+        except BaseException:
+            twin.close()
+            raise
+        progress(1.0, "ready")
+        return twin
+
+    def __enter__(self) -> Twin:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the twin's server and remove its folder."""
+        with self._lock:
+            self._stack.close()
+
+    @property
+    def advisory(self) -> str:
+        target, own = self.source.server_version // 10000, self._cluster.binaries.major
+        if target == own:
+            return ""
+        return (
+            f"the target is PostgreSQL {target}, the twin plans as PostgreSQL {own}: "
+            "take its costs as advice"
+        )
+
+    @property
+    def planner(self) -> CachedPlanner:
+        """Return this twin behind a cache, which is emptied when `refresh` finds a change."""
+        return self._cached
+
+    def plan(
+        self,
+        statement: str,
+        parameters: Sequence[str | None] | None = None,
+        *,
+        indexes: Sequence[IndexDefinition] = (),
+        hidden: Sequence[str] = (),
+    ) -> Plan:
+        """Return the plan as if the indexes existed and the hidden ones did not.
+
+        See `Planner.plan`. An index is really created in the twin when it is first asked
+        for, and only hidden afterwards, so that a later question costs one EXPLAIN.
+        """
+        check_plannable(statement)
+        self._check_statistics(statement)
+        with self._lock:
+            for index in indexes:
+                if _internal(index) not in self._created:
+                    self._create(index)
+            self._show([_internal(i) for i in indexes], hidden)
+            self.calls += 1
+            plan = explain(self._planning, statement, parameters)
+            return with_index_names(plan, {_internal(i): i.name for i in indexes})
+
+    def index_bytes(self, index: IndexDefinition) -> int:
+        """Return the estimated size; the rows of a partial index are the planner's estimate."""
+        return size.estimate_index_bytes(self.source.catalog, index, rows=self._rows(index))
+
+    def self_check(self, statement: str) -> Agreement:
+        """Compare the generic plan on the target, asked read-only, with the twin's."""
+        twin = self.plan(statement)
+        try:
+            with db.connect(self.target_dsn, autocommit=True) as connection:
+                connection.execute("SET jit = off")
+                target = explain(connection, statement)
+        except psycopg.Error as error:
+            raise TargetUnavailable(
+                f"{db.redact(self.target_dsn)} cannot be asked for a plan: {error}"
+            ) from error
+        return Agreement(
+            target.total_cost, twin.total_cost, target.shape_hash == twin.shape_hash, self.advisory
+        )
+
+    def refresh(self, *, progress: Progress = _silent) -> bool:
+        """Take over what changed on the target since; say whether anything did."""
+        source = read_source(self.target_dsn)
+        with self._lock:
+            old = self.source
+            unchanged = (source.schema, source.settings) == (old.schema, old.settings)
+            if unchanged and (source.relations, source.statistics) == (
+                old.relations,
+                old.statistics,
+            ):
+                return False
+            if unchanged:
+                self._take_over(source)
+            else:
+                self._stack.close()
+                self._fill(source, progress)
+        return True
+
+    # Building
+
+    def _fill(self, source: Source, progress: Progress) -> None:
+        self._created.clear()
+        progress(0.2, "starting a throw-away PostgreSQL")
+        folder = self._stack.enter_context(_folder(self._data_dir / "twins"))
+        self._cluster = Cluster(folder, wheel_binaries(self._data_dir), _SETTINGS, durable=False)
+        self._stack.callback(self._cluster.stop)
+        self._cluster.start()
+        self._password = secrets.token_urlsafe(24)
+        self.skipped = source.skipped + self._make_database(source)
+        progress(0.6, "copying the schema")
+        self.skipped += self._make_schema(source.schema)
+        progress(0.8, "copying statistics and sizes")
+        self._restore(source, None)
+        self._stretch(source)
+        self._open(source)
+
+    def _take_over(self, source: Source) -> None:
+        old = self.source
+        self._close_connections()
+        with self._superuser() as connection:
+            for name, index in self._created.items():
+                connection.execute(
+                    sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, name))
+                )
+        self._created.clear()
+        self._restore(source, old)
+        self._stretch(source)
+        self._open(source)
+
+    def _make_database(self, source: Source) -> tuple[str, ...]:
+        """Create the role that plans, and a database that sorts text as the target does."""
+        role = sql.Identifier(_ROLE)
+        with db.connect(self._cluster.dsn(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, self._password)
+            )
+            connection.execute(
+                sql.SQL("GRANT pg_read_all_data, pg_write_all_data TO {}").format(role)
+            )
+            tried = ["LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"]
+            if not source.byte_order:
+                locales = (source.collation, "C.UTF-8", "en_US.UTF-8")
+                tried = [
+                    sql.SQL("LOCALE_PROVIDER libc LOCALE {}").format(x).as_string()
+                    for x in locales
+                    if x not in ("C", "POSIX")
+                ] + tried
+            for how in tried:
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute(
+                        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 {}").format(
+                            sql.Identifier(_DATABASE), role, sql.SQL(how)
+                        )
+                    )
+                    break
+        if not source.byte_order and how == tried[-1]:
+            return (
+                f"collation {source.collation}: this machine has no such locale, so LIKE 'x%' "
+                "may seem to use a plain index",
+            )
+        return ()
+
+    def _make_schema(self, definitions: Sequence[Definition]) -> tuple[str, ...]:
+        """Run the definitions, again while any that failed for want of another succeeds."""
+        with self._superuser() as connection:
+            connection.execute("SET check_function_bodies = off")
+            pending = [d for d in definitions if d.step < _EXTENSION_STEP]
+            failed = self._attempt(connection, pending, _ROLE)
+            pending = [d for d in definitions if d.step == _EXTENSION_STEP]
+            failed += self._attempt(connection, [*_EVICTION, *pending], "")
+            rest = [d for d in definitions if d.step > _EXTENSION_STEP]
+            while True:
+                again = self._attempt(connection, rest, _ROLE)
+                if len(again) in (0, len(rest)):
+                    break
+                rest = [d for d, _ in again]
+        return tuple(f"{d.what}: {words}" for d, words in failed + again)
+
+    def _attempt(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        definitions: Sequence[Definition],
+        role: str,
+    ) -> list[tuple[Definition, str]]:
+        failed = []
+        connection.execute(
+            sql.SQL("SET ROLE {}").format(sql.Identifier(role)) if role else "RESET ROLE"
+        )
+        for definition in definitions:
+            try:
+                connection.execute(_without_collations(definition.ddl).encode())
+            except psycopg.Error as error:
+                failed.append((definition, error.diag.message_primary or str(error)))
+        connection.execute("RESET ROLE")
+        return failed
+
+    def _restore(self, source: Source, old: Source | None) -> None:
+        """Copy row counts and column statistics, of an older state only what differs."""
+        known: set[object] = set() if old is None else {*old.relations, *old.statistics}
+        relations = [_relation(r) for r in source.relations if r not in known]
+        columns = [c.parameters() for c in source.statistics if c not in known]
+        with self._superuser() as connection:
+            for name, rows in (
+                ("twin_restore_relation", relations),
+                ("twin_restore_column", columns),
+            ):
+                for row in rows:
+                    # What the twin could not create, it cannot be told about either.
+                    with contextlib.suppress(psycopg.Error):
+                        connection.execute(db.query(name), row)
+
+    def _stretch(self, source: Source) -> None:
+        """Make every file as long as the target's, while the server is stopped."""
+        with self._superuser() as connection:
+            rows = connection.execute(db.query("twin_read_files"), {}).fetchall()
+        self._cluster.stop()
+        sizes = {r.key: r for r in source.relations}
+        heights = _heights(source)
+        self._files: dict[tuple[str, str], Path] = {}
+        for schema, name, path in rows:
+            relation = sizes.get((schema, name))
+            if relation is None:
+                continue
+            file = self._cluster.data_directory / path
+            self._files[schema, name] = file
+            sparse.resize(file, max(relation.size_bytes, sparse.PAGE * relation.is_index))
+            if relation.method == "btree" and relation.is_index:
+                sparse.write_btree_levels(file, heights.get(relation.key, 0))
+        self._cluster.start()
+
+    def _open(self, source: Source) -> None:
+        self.source = source
+        self._cached = CachedPlanner(self, source.catalog)
+        self._shown: tuple[object, ...] = ()
+        self._connections = self._stack.enter_context(contextlib.ExitStack())
+        self._planning = self._connections.enter_context(self._connect())
+        self._super = self._connections.enter_context(self._superuser())
+        for name, value in source.settings:
+            # A setting that 18 no longer has, or that the target's version bounds otherwise.
+            with contextlib.suppress(psycopg.Error):
+                self._planning.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+    def _close_connections(self) -> None:
+        self._connections.close()
+
+    def _superuser(self) -> psycopg.Connection[TupleRow]:
+        return db.connect(self._cluster.dsn(_DATABASE), autocommit=True)
+
+    def _connect(self) -> psycopg.Connection[TupleRow]:
+        host = f"127.0.0.1:{self._cluster.port}"
+        dsn = f"postgresql://{_ROLE}:{quote(self._password)}@{host}/{_DATABASE}"
+        return db.connect(dsn, autocommit=True)
+
+    # Planning
+
+    def _check_statistics(self, statement: str) -> None:
+        named = tables_of(statement)
+        missing = [t for t in self.source.unreadable if named is None or t.name in named]
+        if missing:
+            raise PlanningFailed(
+                f"the statistics of {missing[0].schema}.{missing[0].name} may not be read by "
+                f"the role {self.source.role!r}, so its costs cannot be known",
+                hint=grant(self.source.role, missing),
+            )
+
+    def _create(self, index: IndexDefinition) -> None:
+        name = _internal(index)
+        heap = self._files.get((index.schema, index.table))
+        table = self.source.relation(index.schema, index.table)
+        if heap is None or table is None:
+            raise PlanningFailed(
+                f"there is no table {index.schema}.{index.table} in the twin",
+                hint="; ".join(self.skipped[:3]),
+            )
+        estimate = self.index_bytes(index)
+        try:
+            with _emptied(heap), self._connect() as connection:
+                connection.execute(index.ddl(concurrently=False, name=name).encode())
+        except psycopg.Error as error:
+            words = error.diag.message_primary or str(error)
+            raise PlanningFailed(f"the index cannot exist: {words}: {index.ddl()}") from error
+        self._created[name] = index
+        self._describe(index, name, table, estimate)
+
+    def _describe(self, index: IndexDefinition, name: str, table: Relation, estimate: int) -> None:
+        """Give a new index its estimated size and rows, and its table its own back."""
+        row = self._super.execute(
+            db.query("twin_evict_relation"), {"schema": index.schema, "relation": name}
+        ).fetchone()
+        assert row is not None
+        path = self._cluster.data_directory / row[0]
+        pages = estimate // sparse.PAGE
+        sparse.resize(path, max(estimate, path.stat().st_size))
+        sparse.write_btree_levels(path, size.index_height(self.source.catalog, index, pages))
+        rows = self._rows(index)
+        rows = max(0.0, table.rows) if rows is None else rows
+        for relation in (
+            Relation(index.schema, name, "i", pages, rows, 0, estimate, index.method, True),
+            table,
+        ):
+            self._super.execute(db.query("twin_restore_relation"), _relation(relation))
+
+    def _rows(self, index: IndexDefinition) -> float | None:
+        """Return the planner's estimate of the rows in a partial index, None for a whole one."""
+        if not index.predicate:
+            return None
+        text = sql.SQL("SELECT 1 FROM {} WHERE {}").format(
+            sql.Identifier(index.schema, index.table), sql.SQL(index.predicate)
+        )
+        with self._lock:
+            plan = explain(self._planning, text.as_string(None))
+            # A parallel plan's top node already adds up its workers.
+            return plan.root.plan_rows
+
+    def _show(self, shown: Sequence[str], hidden: Sequence[str]) -> None:
+        state = (frozenset(shown), frozenset(hidden), len(self._created))
+        if state != self._shown:
+            self._super.execute(
+                db.query("twin_hide_indexes"), {"shown": list(shown), "hidden": list(hidden)}
+            )
+            self._shown = state
+
+
+def _internal(index: IndexDefinition) -> str:
+    return f"{_PREFIX}{index.digest}{'u' if index.unique else ''}"
+
+
+def _relation(relation: Relation) -> dict[str, object]:
+    return {
+        "schema": relation.schema,
+        "relation": relation.name,
+        "pages": relation.pages,
+        "rows": relation.rows,
+        "visible": relation.all_visible_pages,
+    }
+
+
+def _heights(source: Source) -> dict[tuple[str, str], int]:
+    """Return how many levels each existing B-tree has above its leaves."""
+    heights = {}
+    for table in source.catalog.tables:
+        for index in table.indexes:
+            fanout = size.btree_fanout([size.key_column(table, k) for k in index.keys])
+            pages = index.index_bytes // sparse.PAGE
+            heights[index.schema, index.name] = size.btree_height(pages, fanout)
+    return heights
+
+
+_COLLATION = re.compile(r' COLLATE (?:\w+\.)?(?!"?(?:C|POSIX)"?\b)(?:"[^"]+"|\w+)')
+
+
+def _without_collations(ddl: str) -> str:
+    """Return the definition without collations other than byte order, which 18 may lack.
+
+    >>> _without_collations('x COLLATE pg_catalog."de_DE", y COLLATE pg_catalog."C"')
+    'x, y COLLATE pg_catalog."C"'
+    """
+    return _COLLATION.sub("", ddl)
+
+
+@contextlib.contextmanager
+def _emptied(heap: Path) -> Iterator[None]:
+    """Let a table look empty for the time of a block.
+
+    PostgreSQL stops counting at a first segment that is not full, so only that one changes.
+    """
+    length = heap.stat().st_size
+    os.truncate(heap, 0)
+    try:
+        yield
+    finally:
+        os.truncate(heap, length)
+
+
+@contextlib.contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """Yield a folder of its own, removed afterwards, as are those of processes that died."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for other in parent.iterdir():
+        _remove_if_abandoned(other)
+    folder = parent / uuid.uuid4().hex[:12]
+    with _held(parent / f"{folder.name}.lock"):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _remove_if_abandoned(lock: Path) -> None:
+    if lock.suffix != ".lock":
+        return
+    with contextlib.suppress(OSError), lock.open("r+") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+        lock.unlink(missing_ok=True)
