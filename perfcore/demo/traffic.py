@@ -32,7 +32,9 @@ _START_S = 30.0
 _QUEUE = "/fulfilment/queue"
 _ADAPT_EVERY_S = 3.0
 _SLOW_P95_S = 1.0
-_BUSY_CPU_PERCENT = 60.0
+_BUSY_CPU_PERCENT = 85.0
+# Fewer visitors than this would leave nothing to see.
+_LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Pace:
         ordered = sorted(self.latencies_s)
         p95_s = ordered[int(0.95 * (len(ordered) - 1))] if ordered else 0.0
         if p95_s > _SLOW_P95_S or cpu_percent > _BUSY_CPU_PERCENT:
-            self.share = max(0.15, self.share * 0.8)
+            self.share = max(_LEAST_SHARE, self.share * 0.8)
         else:
             self.share = min(1.0, self.share * 1.1)
 
@@ -74,7 +76,7 @@ class Pace:
 class Visitors:
     """Decides what is asked next; the same seed asks the same."""
 
-    def __init__(self, seed: int, sizes: Mapping[str, int]) -> None:
+    def __init__(self, seed: int | None, sizes: Mapping[str, int]) -> None:
         self._random = random.Random(seed)
         self.sizes = dict(sizes)
         # Read from the fulfilment queue, to be shipped in that order.
@@ -296,7 +298,7 @@ def _is_loopback(host: str) -> bool:
 class Traffic:
     """One run of visits against one shop."""
 
-    def __init__(self, url: str, *, rate: float = 15.0, seed: int = 1) -> None:
+    def __init__(self, url: str, *, rate: float = 15.0, seed: int | None = None) -> None:
         self.url = check_url(url)
         self.statuses: dict[int, int] = {}
         self._pace = Pace(rate)
@@ -407,7 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", required=True, help="http://127.0.0.1:<port> of the shop")
     parser.add_argument("--rate", type=float, default=15.0, help="requests per second at noon")
     parser.add_argument("--seconds", type=float, help="stop after so long; default: go on")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed asks the same")
+    parser.add_argument("--seed", type=int, help="the same seed asks the same; default: any")
     options = parser.parse_args(arguments)
     try:
         check_url(options.url)

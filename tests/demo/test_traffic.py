@@ -77,10 +77,10 @@ def test_asks_less_while_answers_are_slow_or_the_machine_is_busy_and_then_more_a
     pace.latencies_s.extend([0.01] * 90 + [3.0] * 10)
     for _ in range(50):
         pace.adapt(cpu_percent=5)
-    assert pace.share == 0.15
+    assert pace.share == 0.25
     pace.latencies_s.extend([0.01] * 100)
     pace.adapt(cpu_percent=95)
-    assert pace.share == 0.15
+    assert pace.share == 0.25
     for _ in range(50):
         pace.adapt(cpu_percent=5)
     assert pace.share == 1
