@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
+from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow
 
 QUERIES = Path(__file__).parent / "queries"
@@ -37,7 +38,32 @@ def query(name: str, server_version: int = 999999) -> str:
     return f"{MARKER} {text}\n{MARKER}"
 
 
-def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Connection[TupleRow]:
+class ImpatientConnection(psycopg.Connection[TupleRow]):
+    """A connection that gives up, and closes, when the server is silent for ten seconds.
+
+    statement_timeout is kept by the server; one that is stopped, or behind a network that
+    swallows packets, keeps nothing.
+    """
+
+    answer_timeout_s = 10.0
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        try:
+            return super().wait(gen, interval, timeout or self.answer_timeout_s)
+        except psycopg.errors._WaitTimeout:
+            self.close()
+            raise psycopg.OperationalError(
+                f"the server did not answer within {timeout or self.answer_timeout_s:g} s"
+            ) from None
+
+
+def connect(
+    dsn: str,
+    *,
+    autocommit: bool = False,
+    factory: type[psycopg.Connection[TupleRow]] = psycopg.Connection,
+    **options: Any,
+) -> psycopg.Connection[TupleRow]:
     """Open a connection that names itself, keeps UTC and gives up connecting after five seconds.
 
     The caller closes it (`with connect(...) as connection:`). psycopg's own errors pass
@@ -46,7 +72,7 @@ def connect(dsn: str, *, autocommit: bool = False, **options: Any) -> psycopg.Co
     options.setdefault("application_name", APPLICATION_NAME)
     options.setdefault("connect_timeout", 5)
     options.setdefault("options", "-c timezone=UTC")
-    return psycopg.connect(libpq_dsn(dsn), autocommit=autocommit, **options)
+    return factory.connect(libpq_dsn(dsn), autocommit=autocommit, **options)
 
 
 def libpq_dsn(dsn: str) -> str:

@@ -36,6 +36,8 @@ REPEATED_CALLS = 5
 _MAX_TEXT = 65_536
 _MAX_NAME = 500
 _NS_PER_MS = 1e6
+_API_ENDPOINT = MetricType.API_ENDPOINT.value
+_DATABASE_QUERY = MetricType.DATABASE_QUERY.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,10 @@ class Batcher:
         self._wall_ns, self._clock_ns = wall_ns, clock_ns
         self._last_ns = clock_ns()
         self._random = random.Random()
-        self._names: dict[str, set[str]] = {}
+        self._names: dict[str, dict[str, str]] = {}  # kind -> name as given -> name as stored
         self._fingerprints: dict[str, int] = {}  # by the text as it was sent
         self._texts: dict[int, str] = {}
+        self._hex: dict[int, str] = {}
         self._sent_texts: set[int] = set()
 
     def take(self, buffer: Buffer) -> Batch | None:
@@ -112,8 +115,8 @@ class Batcher:
         text, end_ns, duration_ns, is_error, context, _ = item
         fp = self._identify(text)
         draft.fingerprints.add(fp)
-        series = draft.key(MetricType.DATABASE_QUERY, fingerprint_hex(fp), "ms")
-        draft.add(series, end_ns, duration_ns / _NS_PER_MS, is_error)
+        name = self._hex[fp]
+        draft.add(_DATABASE_QUERY, name, "ms", end_ns, duration_ns / _NS_PER_MS, is_error)
         if context is None or context.is_counted:
             endpoint = self._endpoint(context.endpoint) if context else UNATTRIBUTED
             draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
@@ -128,8 +131,7 @@ class Batcher:
     def _add_request(self, draft: _Draft, item: RequestItem) -> None:
         context, end_ns, duration_ns, is_error = item
         endpoint = self._endpoint(context.endpoint)
-        series = draft.key(MetricType.API_ENDPOINT, endpoint, "ms")
-        draft.add(series, end_ns, duration_ns / _NS_PER_MS, is_error)
+        draft.add(_API_ENDPOINT, endpoint, "ms", end_ns, duration_ns / _NS_PER_MS, is_error)
         for fp, (calls, ns) in context.statements.items():
             draft.fingerprints.add(fp)
             draft.attribute(endpoint, end_ns, fp, calls, ns, 1, calls)
@@ -139,20 +141,21 @@ class Batcher:
 
     def _add_metric(self, draft: _Draft, item: MetricItem) -> None:
         metric_type, name, unit, at_ns, value = item
-        name = self._bounded(metric_type, _clean(name)[:_MAX_NAME], self._limits.metrics)
-        draft.add(draft.key(metric_type, name, _clean(unit)[:40]), at_ns, value, False)
+        name = self._bounded(metric_type, name, self._limits.metrics)
+        draft.add(metric_type, name, _clean(unit)[:40], at_ns, value, False)
 
     def _endpoint(self, name: str) -> str:
-        return self._bounded("api_endpoint", _clean(name)[:_MAX_NAME], self._limits.endpoints)
+        return self._bounded(_API_ENDPOINT, name, self._limits.endpoints)
 
     def _bounded(self, kind: str, name: str, limit: int) -> str:
         """Return the name, or "(other)" once the process has shown its number of names."""
-        names = self._names.setdefault(kind, set())
-        if name not in names:
+        names = self._names.setdefault(kind, {})
+        known = names.get(name)
+        if known is None:
             if len(names) >= limit:
                 return OTHER
-            names.add(name)
-        return name
+            known = names[name] = _clean(name)[:_MAX_NAME]
+        return known
 
     def _identify(self, text: str) -> int:
         """Return a text's fingerprint; each distinct text is normalised once."""
@@ -167,17 +170,29 @@ class Batcher:
             if len(self._texts) >= self._limits.statements:
                 normalised, fp = OTHER, fingerprint(OTHER)
             self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
+            self._hex[fp] = fingerprint_hex(fp)
         self._fingerprints[text] = fp
         return fp
 
     def _thin(self, draft: _Draft, budget: float) -> Iterable[RawSample]:
         """Yield at most about `budget` samples, each with the number of samples it stands for."""
-        stride = max(1, math.ceil(sum(map(len, draft.raw.values())) / max(budget, 1.0)))
-        for (series, is_error), samples in draft.raw.items():
+        stride = max(1, math.ceil(draft.samples / max(budget, 1.0)))
+        for series, is_error, samples in draft.raw():
             for start in range(0, len(samples), stride):
                 group = samples[start : start + stride]
-                at_ns, value = self._random.choice(group)
+                at_ns, value = group[0] if stride == 1 else self._random.choice(group)
                 yield RawSample(series, draft.instant(at_ns), value, is_error, len(group))
+
+
+class _Cell:
+    """A series in a minute: its histogram, and its raw samples (clock ns, value)."""
+
+    __slots__ = ("errors", "histogram", "successes")
+
+    def __init__(self) -> None:
+        self.histogram = Histogram()
+        self.successes: list[tuple[int, float]] = []
+        self.errors: list[tuple[int, float]] = []
 
 
 class _Draft:
@@ -186,9 +201,9 @@ class _Draft:
     def __init__(self, service: str, offset_ns: int) -> None:
         self._service = service
         self._offset_ns = offset_ns  # wall clock minus monotonic clock
-        self._histograms: dict[tuple[SeriesKey, int], Histogram] = {}
+        self._cells: dict[tuple[str, str, str, int], _Cell] = {}
         self._attributed: dict[tuple[str, int, int], list[int]] = {}
-        self.raw: dict[tuple[SeriesKey, bool], list[tuple[int, float]]] = {}
+        self.samples = 0
         self.slow: list[SlowQuery] = []
         self.fingerprints: set[int] = set()
 
@@ -198,16 +213,22 @@ class _Draft:
     def _minute(self, clock_ns: int) -> int:
         return (clock_ns + self._offset_ns) // 60_000_000_000
 
-    def key(self, metric_type: str, name: str, unit: str) -> SeriesKey:
-        return SeriesKey(self._service, str(metric_type), name, unit)
+    def add(
+        self, metric_type: str, name: str, unit: str, at_ns: int, value: float, is_error: bool
+    ) -> None:
+        where = (metric_type, name, unit, self._minute(at_ns))
+        cell = self._cells.get(where)
+        if cell is None:
+            cell = self._cells[where] = _Cell()
+        cell.histogram.record(value, is_error=is_error)
+        (cell.errors if is_error else cell.successes).append((at_ns, value))
+        self.samples += 1
 
-    def add(self, series: SeriesKey, at_ns: int, value: float, is_error: bool) -> None:
-        where = (series, self._minute(at_ns))
-        histogram = self._histograms.get(where)
-        if histogram is None:
-            histogram = self._histograms[where] = Histogram()
-        histogram.record(value, is_error=is_error)
-        self.raw.setdefault((series, is_error), []).append((at_ns, value))
+    def raw(self) -> Iterable[tuple[SeriesKey, bool, list[tuple[int, float]]]]:
+        for (*name, _), cell in self._cells.items():
+            series = SeriesKey(self._service, *name)
+            yield series, False, cell.successes
+            yield series, True, cell.errors
 
     def attribute(
         self, endpoint: str, at_ns: int, fp: int, calls: int, ns: int, requests: int, most: int
@@ -234,7 +255,10 @@ class _Draft:
         )  # fmt: skip
 
     def rollups(self) -> tuple[Rollup, ...]:
-        return tuple(Rollup(s, _at_minute(m), h) for (s, m), h in self._histograms.items())
+        return tuple(
+            Rollup(SeriesKey(self._service, *name), _at_minute(minute), cell.histogram)
+            for (*name, minute), cell in self._cells.items()
+        )
 
     def endpoint_statements(self) -> tuple[EndpointStatement, ...]:
         return tuple(

@@ -349,12 +349,13 @@ class Flusher:
 
     def _connect(self) -> psycopg.Connection[TupleRow]:
         # Deferred: perfcore.db imports SQLAlchemy, which only the thread may take time for.
-        from perfcore.db import connect
+        from perfcore.db import ImpatientConnection, connect
 
         self._series_ids = {}
         return connect(
             self._store,
             autocommit=True,
+            factory=ImpatientConnection,
             connect_timeout=_CONNECT_TIMEOUT_S,
             tcp_user_timeout=_STATEMENT_TIMEOUT_S * 1000,
             options=f"-c timezone=UTC -c statement_timeout={_STATEMENT_TIMEOUT_S}s "

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from perfcore.collect import Recorder
 from perfcore.collect import flusher as flusher_module
 from perfcore.collect.batching import Limits
 from perfcore.collect.spool import Spool, folder_bytes, orphans, spool_path
+from perfcore.db import ImpatientConnection, connect
 from perfcore.store.ingest import Batch, write_batch
 from tests.collect.conftest import Rows
 from tests.store.test_ingest import a_batch
@@ -84,6 +86,31 @@ def test_an_answer_lost_after_commit_does_not_store_twice(
     assert calls == [True, False]
     assert rows(_STORED) == [(50,)]
     assert (recorder.accounting().stored, recorder.accounting().missing) == (50, 0)
+
+
+def test_a_silent_server_is_given_up(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(store, autocommit=True, factory=ImpatientConnection) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        monkeypatch.setattr(ImpatientConnection, "answer_timeout_s", 0.2)
+        with (
+            pytest.raises(psycopg.OperationalError, match="did not answer"),
+            connection.transaction(),
+        ):
+            connection.execute("SELECT pg_sleep(60)")
+        assert connection.closed
+
+
+def test_a_locked_store_is_an_outage(
+    make_recorder: Callable[..., Recorder], store: str, rows: Rows
+) -> None:
+    recorder = make_recorder()
+    with connect(store) as blocker:
+        blocker.execute("LOCK TABLE perfcore.batches")
+        _record(recorder, 5)
+        assert not recorder.flush(20)
+        assert (recorder.accounting().spooled, recorder.accounting().missing) == (5, 0)
+    assert recorder.flush(20)
+    assert rows(_STORED) == [(5,)]
 
 
 def test_a_dead_process_leaves_its_spool_to_the_next(

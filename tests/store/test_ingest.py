@@ -98,7 +98,7 @@ def test_a_batch_that_fails_leaves_nothing(store: str) -> None:
         assert connection.execute("SELECT count(*) FROM perfcore.series").fetchone() == (0,)
 
 
-def test_many_senders_of_the_same_series_and_batches_agree(store: str) -> None:
+def test_many_senders_of_the_same_series_agree(store: str) -> None:
     stored: list[bool] = []
 
     def send() -> None:
