@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import psutil
@@ -32,6 +32,7 @@ ROLL_INTERVAL_S = 15.0
 _BACKOFF_START_S = 1.0
 _BACKOFF_LIMIT_S = 60.0
 _JOIN_LIMIT_S = 10.0
+_WATCH_INTERVAL_S = 5.0
 _TARGET_LOCK = 0x5043  # the first half of the store's advisory lock, the second is the target
 
 
@@ -46,12 +47,24 @@ def run(config: Config, *, stop: threading.Event) -> None:
             "PERFCORE_STORE is empty: the collector needs the DSN of the store",
             hint="perfcore demo starts everything; else set PERFCORE_STORE=postgresql://…",
         )
-    threads = [_thread("roller", lambda: _roll_forever(config, stop))]
-    threads.append(_thread("host", lambda: _sample_forever(config, stop)))
+    work: dict[str, Callable[[], None]] = {
+        "roller": lambda: _roll_forever(config, stop),
+        "host": lambda: _sample_forever(config, stop),
+    }
     for name, dsn in config.targets:
-        threads.append(_thread(f"target {name}", _watcher(name, dsn, config, stop)))
-    stop.wait()
-    for thread in threads:
+        work[f"target {name}"] = _watcher(name, dsn, config, stop)
+    _keep_running(work, stop)
+
+
+def _keep_running(work: Mapping[str, Callable[[], None]], stop: threading.Event) -> None:
+    """Run each in a thread of its own until `stop` is set; one that ends is begun again."""
+    threads = {name: _thread(name, task) for name, task in work.items()}
+    while not stop.wait(_WATCH_INTERVAL_S):
+        for name, task in work.items():
+            if not threads[name].is_alive():
+                log.error("%s ended by itself: beginning it again", name)
+                threads[name] = _thread(name, task)
+    for thread in threads.values():
         thread.join(_JOIN_LIMIT_S)
 
 

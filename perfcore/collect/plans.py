@@ -76,16 +76,13 @@ def explain_generic(connection: Connection, text: str) -> Plan:
 
 
 def _explain(connection: Connection, text: str) -> Plan:
-    search_path = read(connection, "target_search_path")[0]["reset_val"]
     for command in (
         "SET TRANSACTION READ ONLY",
         f"SET LOCAL statement_timeout = {_TIMEOUT_MS}",
         "SET LOCAL plan_cache_mode = force_generic_plan",
     ):
         connection.execute(f"{command} {MARKER}".encode())
-    connection.execute(
-        f"SELECT pg_catalog.set_config('search_path', %s, true) {MARKER}".encode(), (search_path,)
-    )
+    read(connection, "target_use_search_path")
     connection.execute(f"PREPARE perfcore_plan AS {MARKER} {text}".encode(), binary=True)
     row = connection.execute(
         "SELECT pg_catalog.cardinality(parameter_types) FROM pg_catalog.pg_prepared_statements "

@@ -132,6 +132,12 @@ class Collector:
         reset = read(self.target, "statements_epoch", extension_schema=extension.schema)
         stats_reset = reset[0]["stats_reset"]
         now = statements.read_counters(self.target, extension.schema)
+        if not now:
+            # Not even our own: nothing is counted, or nothing is named.
+            return (
+                "pg_stat_statements shows no statement: set pg_stat_statements.track = 'top' "
+                "and compute_query_id = 'auto'"
+            )
         withheld = self._learn_texts(extension.schema, now)
         epoch = who.epoch(stats_reset)
         before = targets.read_snapshot(self.store, self.target_id, "pg_stat_statements")

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from perfcore.collect import loop
 from perfcore.collect.activity import Activity, blockers, running
 from perfcore.collect.loop import host_batch, run
 from perfcore.collect.plans import Agenda, explain_generic
@@ -285,3 +286,26 @@ def test_the_host_has_cpu_and_memory() -> None:
         "system.cpu.utilization",
         "system.memory.usage",
     }
+
+
+def test_a_thread_that_ends_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_WATCH_INTERVAL_S", 0.01)
+    stop = threading.Event()
+    rounds: list[int] = []
+
+    def work() -> None:
+        rounds.append(1)
+        if len(rounds) == 3:
+            stop.set()
+
+    loop._keep_running({"work": work}, stop)
+    assert len(rounds) == 3
+
+
+def test_a_server_that_counts_nothing_is_told_so(collector: Collector, target_dsn: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(target_dsn)["dbname"]
+    ask(target_dsn, f"ALTER DATABASE {name} SET pg_stat_statements.track = 'none'")
+    ask(target_dsn, "SELECT pg_stat_statements_reset()")
+    with open_target(target_dsn) as target:
+        report = Collector(target, collector.store, collector.target_id).collect()
+    assert "pg_stat_statements.track" in report.problems[0]
