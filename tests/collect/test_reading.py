@@ -309,3 +309,27 @@ def test_a_server_that_counts_nothing_is_told_so(collector: Collector, target_ds
     with open_target(target_dsn) as target:
         report = Collector(target, collector.store, collector.target_id).collect()
     assert "pg_stat_statements.track" in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "label"),
+    [
+        ("started_at", "restart", "restart"),
+        ("system_identifier", "restart", "another server answers"),
+        ("timeline", "restart", "failover"),
+    ],
+)
+def test_counters_of_another_life_of_the_server_are_never_subtracted(
+    collector: Collector, target_dsn: str, what: str, kind: str, label: str
+) -> None:
+    collector.collect()
+    ask(target_dsn, QUESTION, 3)
+    collector.store.execute(
+        "UPDATE perfcore.collector_snapshots "
+        "SET epoch = jsonb_set(epoch::jsonb, ARRAY[%s], '\"1\"')::text WHERE view <> 'indexes'",
+        (what,),
+    )
+    collector.collect()
+    for table in ("statement_deltas", "table_deltas", "database_deltas"):
+        assert rows(collector, f"SELECT 1 FROM perfcore.{table}") == []
+    assert rows(collector, "SELECT kind, label FROM perfcore.markers") == [(kind, label)]
