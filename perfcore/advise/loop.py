@@ -1,0 +1,160 @@
+"""Work out advice again and again: read the store and the target, ask the twin, write it down."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.report import render_text
+from perfcore.advise.store import (
+    Connection,
+    read_endpoints,
+    read_workload,
+    read_write_rates,
+    save_advice,
+)
+from perfcore.advise.workload import Options
+from perfcore.config import Config
+from perfcore.db import connect
+from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
+from perfcore.store.targets import ensure_target
+from perfcore.types import Target
+from perfcore.whatif.catalog import read_catalog
+from perfcore.whatif.planner import Planner
+from perfcore.whatif.twin import Twin
+
+__all__ = ["WINDOW", "advise_target", "render_text", "run", "run_once"]
+
+WINDOW = timedelta(hours=1)
+log = logging.getLogger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run_once(
+    store: Connection,
+    target: Target,
+    planner: Planner,
+    *,
+    options: Options | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> Advice:
+    """Advise on the target's last hour and write the advice down.
+
+    Raises TargetUnavailable when the target's catalogue cannot be read.
+    """
+    since = now() - WINDOW
+    workload = read_workload(store, target.target_id, since)
+    endpoints = read_endpoints(store, since)
+    rates = read_write_rates(store, target.target_id, since)
+    try:
+        with connect(target.dsn, autocommit=True) as connection:
+            catalog = read_catalog(connection)
+    except psycopg.OperationalError as error:
+        raise TargetUnavailable(f"{target.name} cannot be reached: {error}") from error
+    given = options or Options(target_id=target.target_id)
+    advice = advise(
+        catalog, workload, planner, endpoints=endpoints, options=given, write_rates=rates
+    )
+    save_advice(store, target.target_id, advice)
+    return advice
+
+
+def advise_target(config: Config, name: str) -> Advice:
+    """Advise once on the target of that name, with a twin made for the purpose.
+
+    Raises ConfigurationError when there is no such target or no store.
+    """
+    dsn = dict(config.targets).get(name)
+    if dsn is None:
+        known = ", ".join(n for n, _ in config.targets) or "none"
+        raise ConfigurationError(f"{name!r} is not a target; PERFCORE_TARGETS names: {known}")
+    with _store(config) as store:
+        target = Target(ensure_target(store, name), name, dsn)
+        with Twin.build(dsn, config.data_dir) as twin:
+            options = _options(config, target.target_id)
+            return run_once(store, target, twin.planner, options=options)
+
+
+def run(config: Config, stop: threading.Event, every_s: float) -> None:
+    """Advise on every target until stopped; a target that fails is tried again next time."""
+    with ExitStack() as stack:
+        twins = Twins(config)
+        stack.callback(twins.close)
+        while not stop.is_set():
+            for name, dsn in config.targets:
+                if stop.is_set():
+                    return
+                _try_target(config, twins, name, dsn)
+            stop.wait(every_s)
+
+
+class Twins:
+    """One twin a target, made when first asked for and brought up to date after that."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._twins: dict[str, Twin] = {}
+
+    def planner(self, name: str, dsn: str) -> Planner:
+        """Return the planner of the target's twin as the target is now."""
+        twin = self._twins.get(name)
+        if twin is None:
+            twin = self._twins[name] = Twin.build(dsn, self._config.data_dir)
+        else:
+            twin.refresh()
+        return twin.planner
+
+    def forget(self, name: str) -> None:
+        """Close the target's twin, so that the next one is made anew."""
+        twin = self._twins.pop(name, None)
+        if twin is not None:
+            twin.close()
+
+    def close(self) -> None:
+        """Close them all."""
+        for name in list(self._twins):
+            self.forget(name)
+
+
+def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
+    try:
+        with _store(config) as store:
+            target = Target(ensure_target(store, name), name, dsn)
+            options = _options(config, target.target_id)
+            advice = run_once(store, target, twins.planner(name, dsn), options=options)
+    except (PerfcoreError, psycopg.Error, OSError) as error:
+        log.warning("no advice on %s this time: %s", name, error)
+        twins.forget(name)
+        return
+    log.info(
+        "%s: %d suggestions, %d plans in %.1f s",
+        name,
+        len(advice.suggestions),
+        advice.planner_calls,
+        advice.elapsed_s,
+    )
+
+
+def _store(config: Config) -> Connection:
+    if not config.store:
+        raise ConfigurationError(
+            "PERFCORE_STORE is not set: the advisor reads the workload that the collector stores"
+        )
+    return connect(config.store, autocommit=True)
+
+
+def _options(config: Config, target_id: int) -> Options:
+    return Options(
+        target_id=target_id,
+        min_table_rows=config.min_table_rows,
+        min_gain=config.min_gain,
+    )

@@ -1,0 +1,132 @@
+"""Advice and its raw material in the store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+from perfcore.advise.advisor import Advice
+from perfcore.advise.workload import Endpoints, EndpointUse, WriteRate
+from perfcore.codec import to_json
+from perfcore.db import query
+from perfcore.types import WorkloadStatement
+
+Connection = psycopg.Connection[TupleRow]
+
+
+def read_workload(
+    store: Connection, target_id: int, since: datetime
+) -> tuple[WorkloadStatement, ...]:
+    """Return what the target ran since then, the heaviest statement first."""
+    rows = _rows(store, "advise_read_workload", target_id=target_id, since=since)
+    return tuple(WorkloadStatement(*row) for row in rows)
+
+
+def read_endpoints(store: Connection, since: datetime) -> Endpoints:
+    """Return the endpoints behind each statement, by fingerprint."""
+    found: dict[int, list[EndpointUse]] = {}
+    for fingerprint, *row in _rows(store, "advise_read_endpoints", since=since):
+        found.setdefault(fingerprint, []).append(_endpoint_use(*row))
+    return found
+
+
+def _endpoint_use(
+    service: str,
+    endpoint: str,
+    calls: float,
+    duration_ms: float,
+    requests: float,
+    repeated_requests: float,
+    max_calls: int,
+    hours: float,
+) -> EndpointUse:
+    return EndpointUse(
+        service=service,
+        endpoint=endpoint,
+        calls_per_request=calls / max(requests, 1.0),
+        requests_per_hour=requests / hours,
+        mean_ms=duration_ms / max(calls, 1.0),
+        max_calls=max_calls,
+        repeated_share=repeated_requests / max(requests, 1.0),
+    )
+
+
+def read_write_rates(store: Connection, target_id: int, since: datetime) -> dict[str, WriteRate]:
+    """Return the measured writes of each table, by "schema.table"."""
+    rates = {}
+    for schema, table, *counts, seconds in _rows(
+        store, "advise_read_writes", target_id=target_id, since=since
+    ):
+        per_hour = 3600.0 / seconds if seconds else 0.0
+        rates[f"{schema}.{table}"] = WriteRate(*(c * per_hour for c in counts))
+    return rates
+
+
+def save_advice(store: Connection, target_id: int, advice: Advice) -> None:
+    """Write one round down in one transaction.
+
+    Suggestions keep the state a person gave them. One that is no longer proposed becomes
+    "gone", unless the round was cut short: then nobody knows.
+    """
+    with store.transaction():
+        for suggestion in advice.suggestions:
+            body: dict[str, Any] = to_json(suggestion)
+            columns = ("suggestion_id", "target_id", "kind", "title", "saved_ms_per_hour")
+            _run(
+                store,
+                "advise_save_suggestion",
+                **{c: body[c] for c in (*columns, "evidence")},
+                body=Jsonb(body),
+            )
+        if not advice.stopped_early:
+            ids = [s.suggestion_id for s in advice.suggestions]
+            _run(store, "advise_retire_suggestions", target_id=target_id, suggestion_ids=ids)
+        _run(store, "advise_delete_silences", target_id=target_id)
+        for silence in advice.silences:
+            _run(
+                store,
+                "advise_insert_silence",
+                target_id=target_id,
+                fingerprint=silence.fingerprint,
+                queryid=silence.queryid,
+                reason=silence.reason.value,
+                detail=silence.detail,
+            )
+
+
+def dismiss(store: Connection, suggestion_id: str, reason: str) -> bool:
+    """Take a suggestion off the list for good; False if there was none to take."""
+    return _decide(store, suggestion_id, "dismissed", reason, None)
+
+
+def snooze(store: Connection, suggestion_id: str, until: datetime) -> bool:
+    """Take a suggestion off the list until then; False if there was none to take."""
+    return _decide(store, suggestion_id, "snoozed", "", until)
+
+
+def _decide(
+    store: Connection, suggestion_id: str, state: str, reason: str, until: datetime | None
+) -> bool:
+    with store.transaction():
+        cursor = store.execute(
+            query("decide_suggestion").encode(),
+            {
+                "suggestion_id": suggestion_id,
+                "state": state,
+                "reason": reason,
+                "snoozed_until": until,
+            },
+        )
+        return cursor.rowcount > 0
+
+
+def _rows(store: Connection, name: str, **parameters: Any) -> list[TupleRow]:
+    return store.execute(query(name).encode(), parameters).fetchall()
+
+
+def _run(store: Connection, name: str, **parameters: Any) -> None:
+    store.execute(query(name).encode(), parameters)

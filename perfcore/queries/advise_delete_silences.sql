@@ -1,0 +1,1 @@
+DELETE FROM perfcore.silences WHERE target_id = %(target_id)s
