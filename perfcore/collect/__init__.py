@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from perfcore.collect.flusher import Accounting, Recorder
+from perfcore.collect.flusher import Accounting, Recorder, finite
 from perfcore.collect.middleware import PerfcoreMiddleware, PerfcoreWSGIMiddleware
 from perfcore.collect.sql_hooks import current_recorder, set_current_recorder, unwatch, watch
 from perfcore.config import load_config
@@ -62,8 +62,9 @@ def configure(
 def record(name: str, value: float, unit: str = "") -> None:
     """Record a value of the application's own; ValueError when it is not finite.
 
-    Before a middleware or `configure` named the service it does nothing.
+    Before a middleware or `configure` named the service nothing is kept.
     """
+    value = finite(name, value)
     recorder = current_recorder()
     if recorder is not None:
         recorder.metric(name, value, unit)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from perfcore.collect.batching import Batcher, Limits
 from perfcore.collect.buffer import Buffer, Counter, RequestContext
 from perfcore.collect.process import ProcessSampler
-from perfcore.collect.spool import Spool, SpoolFull, orphans, spool_path
+from perfcore.collect.spool import Spool, SpoolFull, SpoolGone, orphans, spool_path
 from perfcore.config import load_config
 from perfcore.store.ingest import Batch, SeriesKey, write_batch
 from perfcore.types import MetricType
@@ -159,9 +159,7 @@ class Recorder:
         self, name: str, value: float, unit: str, metric_type: str = MetricType.CUSTOM
     ) -> None:
         """Record a value of the application's own; ValueError when it is not finite."""
-        value = float(value)
-        if not math.isfinite(value):
-            raise ValueError(f"metric {name!r} is {value}: it must be a finite number")
+        value = finite(name, value)
         if not self.is_enabled:
             return
         item = (str(metric_type), str(name), str(unit), perf_counter_ns(), value)
@@ -216,6 +214,14 @@ class Recorder:
             )
             self._thread.start()
             atexit.register(self.close)
+
+
+def finite(name: str, value: float) -> float:
+    """Return a metric's value as a float; ValueError with its name when it is not finite."""
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"metric {name!r} is {value}: it must be a finite number")
+    return value
 
 
 class Flusher:
@@ -385,9 +391,13 @@ class Flusher:
                 self._wait(batch)
         except SpoolFull:
             self._give_up(batch, "spool_full")
+        except SpoolGone as error:
+            self._lose_spool(error)
+            self._keep_in_memory(batch)
         except (OSError, sqlite3.Error) as error:
-            if self._spool is not None:
-                self._lose_spool(error)
+            # A full or read-only disk: what it holds already stays good.
+            if not self._memory:
+                log.warning("perfcore: no room on disk, batches wait in memory: %s", error)
             self._keep_in_memory(batch)
 
     def _wait(self, batch: Batch) -> None:
@@ -433,12 +443,9 @@ class Flusher:
         in_memory = {b.batch_id for b in self._memory}
         for batch_id in [b for b in self.waiting if b not in in_memory]:
             self._drop(self.waiting.pop(batch_id), "spool_lost")
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            try:
-                spool.close()
-            except sqlite3.Error:
-                self._recorder.self_errors.add()
+        if self._spool is not None:
+            self._spool.set_aside()
+            self._spool = None
 
     def _drain(self) -> None:
         """Send what waits, oldest first, for about a second."""

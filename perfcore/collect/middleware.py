@@ -6,6 +6,7 @@ reaches the application, and no exception of the application is held back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from time import perf_counter_ns
 from typing import Any
@@ -85,7 +86,9 @@ class PerfcoreMiddleware:
         finally:
             # Without an exception and without a last message: cancelled, or never answered.
             request.end(is_error=request.status >= 500)
-            CURRENT.reset(token)
+            # A coroutine that is thrown away is closed in another context.
+            with contextlib.suppress(ValueError):
+                CURRENT.reset(token)
 
 
 class _Request:

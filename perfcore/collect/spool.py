@@ -40,6 +40,10 @@ class SpoolFull(Exception):
     """The spools of this host have reached their limit."""
 
 
+class SpoolGone(Exception):
+    """The file was deleted from under the process."""
+
+
 class Spool:
     """The waiting batches of one process, oldest first.
 
@@ -61,7 +65,7 @@ class Spool:
             raise
 
     def put(self, batch: Batch) -> None:
-        """Append a batch; raises SpoolFull over the limit of all spools in the folder.
+        """Append a batch; raises SpoolFull over the limit of all spools, SpoolGone.
 
         Over half of the limit raw samples are left behind: the histograms stay whole.
         """
@@ -72,7 +76,7 @@ class Spool:
         if used + len(content) > self._limit_bytes:
             raise SpoolFull(f"the spools in {self.path.parent} hold {used} bytes")
         if not self.path.exists():
-            raise OSError(f"spool {self.path} was deleted")
+            raise SpoolGone(f"spool {self.path} was deleted")
         self._database.execute(
             "INSERT INTO batches (batch_id, samples, content) VALUES (?, ?, ?)",
             (batch.batch_id, batch.samples, content),
@@ -95,6 +99,15 @@ class Spool:
         if not keep:
             for suffix in ("", "-wal", "-shm", ".lock"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def set_aside(self) -> None:
+        """Close a file that cannot be read, and rename it so that nobody adopts it."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+        with contextlib.suppress(OSError):
+            self.path.rename(self.path.with_name(self.path.name + ".broken"))
         if self._lock is not None:
             self._lock.close()
 

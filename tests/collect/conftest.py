@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from perfcore.collect import Recorder
+from perfcore.collect import Recorder, sql_hooks
 from perfcore.db import connect
 
 Rows = Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture(autouse=True)
+def _no_current_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_hooks, "_configured", [])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from perfcore.collect import Recorder
+from perfcore.collect import Recorder, configure, record
 from perfcore.collect import flusher as flusher_module
 from perfcore.collect.batching import Limits
 from perfcore.collect.spool import Spool, folder_bytes, orphans, spool_path
@@ -42,6 +43,19 @@ def test_custom_metrics_arrive_and_nonsense_is_refused(recorder: Recorder, rows:
                 "FROM performance_metrics GROUP BY 1, 2, 3") == [
         ("custom", "queue.length", "jobs", 5, 4.0)
     ]  # fmt: skip
+
+
+def test_record_needs_no_recorder_to_refuse_nonsense() -> None:
+    with pytest.raises(ValueError, match="nan"):
+        record("queue.length", math.nan)
+
+
+def test_middlewares_of_one_service_share_a_recorder() -> None:
+    environ = {"PERFCORE_STORE": _NOWHERE}
+    first = configure("shop", environ=environ)
+    assert configure("shop", environ=environ) is first
+    assert configure("other", environ=environ) is not first
+    assert first.accounting().missing == 0
 
 
 def test_nothing_is_lost_or_doubled_through_an_outage(
@@ -120,7 +134,7 @@ def test_a_dead_process_leaves_its_spool_to_the_next(
     code = f"""
 import os
 from pathlib import Path
-from perfcore.collect import Recorder
+from perfcore.collect import Recorder, configure, record
 r = Recorder("shop", {_NOWHERE!r}, spool_folder=Path({str(tmp_path)!r}), interval_s=60,
              sample_process=False)
 for n in range(30):
@@ -165,6 +179,51 @@ def test_a_deleted_spool_is_counted(make_recorder: Callable[..., Recorder], tmp_
     assert accounting.missing == 0
     assert accounting.dropped == {"spool_lost": 10}
     assert accounting.spooled == 4
+
+
+def test_a_full_disk_keeps_what_it_holds_and_memory_takes_the_rest(
+    make_recorder: Callable[..., Recorder],
+    store: str,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def full(spool: Spool, batch: Batch) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    recorder = make_recorder(_NOWHERE)
+    _record(recorder, 10)
+    recorder.flush(20)
+    monkeypatch.setattr(Spool, "put", full)
+    _record(recorder, 4)
+    recorder.flush(20)
+    assert (recorder.accounting().spooled, recorder.accounting().missing) == (14, 0)
+    assert recorder._flusher is not None
+    recorder._flusher._store = store
+    assert recorder.flush(20)
+    assert recorder.accounting().stored == 14
+    assert rows(_STORED) == [(14,)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreadable_spool_is_counted_and_set_aside(
+    make_recorder: Callable[..., Recorder],
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def corrupt(spool: Spool) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    recorder = make_recorder(_NOWHERE)
+    _record(recorder, 10)
+    recorder.flush(20)
+    monkeypatch.setattr(Spool, "first", corrupt)
+    _record(recorder, 1)
+    recorder.flush(20)
+    accounting = recorder.accounting()
+    assert (accounting.dropped, accounting.missing) == ({"spool_lost": 11}, 0)
+    assert any(path.name.endswith(".broken") for path in tmp_path.iterdir())
 
 
 def test_a_full_buffer_drops_and_counts(recorder: Recorder, rows: Rows) -> None:
@@ -230,7 +289,7 @@ def test_the_exit_of_a_process_delivers_what_is_left(
 ) -> None:
     code = f"""
 from pathlib import Path
-from perfcore.collect import Recorder
+from perfcore.collect import Recorder, configure, record
 r = Recorder("shop", {store!r}, spool_folder=Path({str(tmp_path)!r}), interval_s=60,
              sample_process=False)
 for n in range(12):

@@ -134,7 +134,7 @@ def test_slow_executions_are_kept_without_their_values(
     watch(engine, recorder)
     statement = sa.text("SELECT pg_sleep(:s), :name")
 
-    async def slow(request: Request) -> Response:
+    def slow(request: Request) -> Response:
         with engine.connect() as connection:
             connection.execute(statement, {"name": "secret!", "s": 0.03})
         return PlainTextResponse("slow")
