@@ -168,6 +168,9 @@ class _Parser:
         """Read a column, a function call or an expression in parentheses."""
         if self.peek.text == "(":
             inner = self.balanced()
+            if not inner:
+                self.at -= 1
+                raise self.error("expected an expression")
             tokens = _tokens(inner)
             if len(tokens) == 1 and tokens[0].kind in ("word", "quoted"):
                 return _name(tokens[0]), False
@@ -195,10 +198,7 @@ class _Parser:
             if token.kind == "other":
                 depth += (token.text == "(") - (token.text == ")")
             if depth == 0:
-                inner = self.text[start : token.start].strip()
-                if not inner:
-                    raise self.error("expected an expression before")
-                return inner
+                return self.text[start : token.start].strip()
 
     def operator_class(self) -> str:
         if self.peek.kind not in ("word", "quoted") or self.peek.is_word("asc", "desc", "nulls"):

@@ -120,6 +120,10 @@ def check_select(text: str) -> None:
     for name in _called(tokens):
         if rule := _hostile(name):
             raise _refused(f"it calls {name}()", rule)
+    if any(t.token_type == TokenType.TABLE_SAMPLE for t in tokens):
+        raise _refused("TABLESAMPLE is not allowed", "S14")
+    if name := _hidden_by_quotes(tokens):
+        raise _refused(f'it calls "{name}"(), which is not PostgreSQL\'s own', "S9")
     tree = _tree(text)
     if not isinstance(tree, exp.Query | exp.Values):
         raise _refused("it is not a SELECT", "S4")
@@ -134,8 +138,6 @@ def _check_node(node: exp.Expr) -> None:
         raise _refused("SELECT INTO makes a table", "S6")
     if node.args.get("locks"):
         raise _refused("FOR UPDATE and FOR SHARE lock rows", "S8")
-    if isinstance(node, exp.TableSample):
-        raise _refused("TABLESAMPLE is not allowed", "S14")
     if isinstance(node, exp.Operator):
         raise _refused("operators of other schemas are not allowed", "S49")
     if isinstance(node, exp.Table) and _SECRET_RELATIONS.fullmatch(node.name.lower()):
@@ -220,6 +222,15 @@ def _called(tokens: list[Token]) -> list[str]:
     """Return every word that stands before a parenthesis, quoted or not."""
     pairs = zip(tokens, tokens[1:], strict=False)
     return [a.text.lower() for a, b in pairs if b.token_type == TokenType.L_PAREN]
+
+
+def _hidden_by_quotes(tokens: list[Token]) -> str:
+    """Return a called name that differs from a known one only in case, kept by quotes."""
+    for before, name, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        quoted = name.token_type == TokenType.IDENTIFIER and name.text != name.text.lower()
+        if quoted and after.token_type == TokenType.L_PAREN and before.text.lower() != "as":
+            return name.text
+    return ""
 
 
 def _hostile(name: str) -> str:

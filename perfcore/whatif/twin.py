@@ -464,7 +464,9 @@ def _heights(source: Source) -> dict[tuple[str, str], int]:
     return heights
 
 
-_COLLATION = re.compile(r' COLLATE (?:\w+\.)?(?!"?(?:C|POSIX)"?\b)(?:"[^"]+"|\w+)')
+_COLLATION = re.compile(
+    r' COLLATE (?!(?:pg_catalog\.)?"?(?:C|POSIX)"?(?!\w))(?:\w+\.)?(?:"[^"]+"|\w+)'
+)
 
 
 def _without_collations(ddl: str) -> str:

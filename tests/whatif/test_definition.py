@@ -68,6 +68,7 @@ def test_uses_the_default_schema() -> None:
         ("create table t (a int)", "expected INDEX"),
         ("create index on t", r"expected \("),
         ("create index on t ()", "expected a name"),
+        ("create index on t (())", "expected an expression"),
         ("create index on t (a", r"expected \)"),
         ("create index on t ((a + (b)", "not closed"),
         ("create index on t (a) where", "expected a condition"),
