@@ -35,22 +35,21 @@ ran = frame.read(endpoints.endpoint_statements, view.range, service, name)
 shown.tiles(
     frame.read(endpoints.endpoint_table, view.range),
     frame.read(endpoints.endpoint_table, view.baseline),
+    trend,
     ran,
     (service, name),
     view,
 )
-left, right = st.columns([1.5, 1], gap="small")
-with left, parts.card("Latency", "ms · drag to select a range", height="stretch"):
+board = parts.Board(5, least_width_px=190)
+with board.card("Latency", "ms · drag to select a range", span=3):
     parts.selectable_chart(
         charts.latency(trend, **overlay), "p50, p95 and p99 over time", key="endpoint_latency"
     )
-with right, parts.card("Throughput and errors", height="stretch"):
+with board.card("Throughput and errors", span=2):
     parts.chart(charts.throughput(trend, height=270, **overlay), "Requests and error share")
-
-left, right = st.columns([1.5, 1], gap="small")
-with left, parts.card("Where its time goes", "by statement", height="stretch"):
+with board.card("Where its time goes", "by statement", span=3):
     shown.breakdown(ran)
-with right, parts.card("Suggestions", "that shorten it", height="stretch"):
+with board.card("Suggestions", "that shorten it", span=2):
     advice.lines(
         shown.helping(frame.read(read.suggestions), service, name),
         empty="None: no open suggestion speeds up a statement that this endpoint runs.",

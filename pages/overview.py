@@ -24,23 +24,21 @@ overview.tiles(
     view,
 )
 
-wide, narrow = st.columns([2.3, 1], gap="small")
-with wide, parts.card("Latency", "ms · drag to select a range", height="stretch"):
+board = parts.Board()
+with board.card("Latency", "ms · drag to select a range", span=2):
     parts.selectable_chart(
         charts.latency(trend, **overlay), "p50, p95 and p99 over time", key="latency"
     )
-with narrow, parts.card("Top suggestions", "by time saved", height="stretch"):
+with board.card("Top suggestions", "by time saved"):
     advice.lines(
         [s.suggestion for s in frame.read(read.suggestions)[:4]],
         empty="No open suggestion. The advisor looks each minute at what ran.",
     )
-
-left, middle, right = st.columns([1.3, 1, 1], gap="small")
-with left, parts.card("Throughput and errors", height="stretch"):
+with board.card("Throughput and errors"):
     parts.chart(charts.throughput(trend, **overlay), "Requests per minute and error share")
-with middle, parts.card("CPU", "% of a core; host: of the machine", height="stretch"):
+with board.card("CPU", "% of a core; machine: of all"):
     overview.cpu_chart(view, markers)
-with right, parts.card("Memory", "of the instrumented processes", height="stretch"):
+with board.card("Memory", "of the instrumented processes"):
     overview.memory_chart(view, markers)
 
 with parts.card("Queries by total time", "click a row to open it"):
@@ -52,8 +50,8 @@ with parts.card("Queries by total time", "click a row to open it"):
         limit=8,
     )
 
-left, right = st.columns([1.2, 1], gap="small")
-with left, parts.card("Slowest endpoints", "by p95", height="stretch"):
+board = parts.Board()
+with board.card("Slowest endpoints", "by p95", span=2):
     tables.endpoints(
         frame.read(endpoints.endpoint_table, view.range),
         frame.read(endpoints.endpoint_table, view.baseline),
@@ -61,7 +59,7 @@ with left, parts.card("Slowest endpoints", "by p95", height="stretch"):
         key="slowest",
         limit=8,
     )
-with right, parts.card("What changed", "in this range", height="stretch"):
+with board.card("What changed", "in this range"):
     overview.what_changed(markers, view)
 
 with parts.card("Slow queries", "the latest executions over the threshold"):

@@ -30,6 +30,7 @@ with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open i
         view,
         key="queries",
         sort=SORTS[sort],
+        full=True,
     )
 with parts.card("Slow queries", "the latest executions over the threshold"):
     tables.slow_queries(

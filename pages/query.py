@@ -19,21 +19,22 @@ if detail is None:
     )
     st.stop()
 
-query.statement_text(detail)
-query.tiles(
-    frame.read(statements.statement_table, view.range),
-    frame.read(statements.statement_table, view.baseline),
-    detail,
-    view,
-)
-
 found = query.helping(frame.read(read.suggestions), detail.fingerprint)
 which = (detail.target_id, detail.fingerprint)
 trend = frame.read(statements.statement_trend, view.range, *which)
 past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
 
-left, right = st.columns([1.7, 1], gap="small")
-with left, parts.card("Course", "drag to select a range", height="stretch"):
+query.statement_text(detail)
+query.tiles(
+    frame.read(statements.statement_table, view.range),
+    frame.read(statements.statement_table, view.baseline),
+    trend,
+    detail,
+    view,
+)
+
+board = parts.Board()
+with board.card("Course", "drag to select a range", span=2):
     figure = charts.statement_trend(
         trend,
         zone=view.zone,
@@ -42,7 +43,7 @@ with left, parts.card("Course", "drag to select a range", height="stretch"):
         shift=view.shift,
     )
     parts.selectable_chart(figure, "Mean, p95 and calls over time", key="query_trend")
-with right, parts.card("Suggestions", height="stretch"):
+with board.card("Suggestions"):
     if found:
         advice.lines(found, empty="")
         query.findings(found)
@@ -55,10 +56,10 @@ with right, parts.card("Suggestions", height="stretch"):
 with parts.card("Plan", "own share of each step"):
     query.plans(frame.read(read.plans, detail.fingerprint, detail.target_id), view)
 
-left, right = st.columns(2, gap="small")
-with left, parts.card("Endpoints that run it", "click a row", height="stretch"):
+board = parts.Board(2, least_width_px=380)
+with board.card("Endpoints that run it", "click a row to open it"):
     query.endpoints(frame.read(statements.statement_endpoints, view.range, detail.fingerprint))
-with right, parts.card("Slow executions", "the latest", height="stretch"):
+with board.card("Slow executions", "the latest"):
     tables.slow_queries(
         frame.read(statements.slow_queries, view.range, fingerprint=detail.fingerprint, limit=100),
         view,

@@ -109,7 +109,7 @@ def throughput(
         _line(shown, "error_percent", "errors %", RED, zone, width=1.4, unit="%", axis="y2"),
     ]
     data += _overlay(compared, "requests_per_min", "requests before", zone, shift, "/min")
-    figure = _time_figure(data, markers, zone, height, select=True)
+    figure = _time_figure(data, markers, zone, height, select=True, labels=False)
     worst = shown["error_percent"].max() if len(shown) else 0.0
     top = max(2.0, 1.3 * float(worst)) if worst == worst else 2.0
     figure["layout"]["yaxis2"] = {**_right_axis("%"), "range": [0, top]}
@@ -132,7 +132,7 @@ def resources(
             continue
         scaled = frame.assign(mean=frame["mean"] / divisor)
         data.append(_line(scaled, "mean", name, colour, zone, width=1.8, unit=unit))
-    figure = _time_figure(data, markers, zone, height, select=False)
+    figure = _time_figure(data, markers, zone, height, select=False, labels=False)
     figure["layout"]["yaxis"]["ticksuffix"] = f" {unit}"
     return figure
 
@@ -176,9 +176,10 @@ def share_bars(
     texts: Sequence[str],
     *,
     colour: str = BLUE,
+    ink: str = GREY,
     row_height: int = 34,
 ) -> Figure:
-    """Return one horizontal bar per label, the largest on top, with its text beside it."""
+    """Return one horizontal bar per label, in their order from the top, with its text beside it."""
     order = list(range(len(labels)))[::-1]
     names = [html.escape(labels[i]) for i in order]
     return {
@@ -217,7 +218,7 @@ def share_bars(
                     "showarrow": False,
                     "align": "left",
                     "text": _cut(name, 110),
-                    "font": {"size": 12},
+                    "font": {"size": 12, "color": ink},
                 }
                 for y, name in enumerate(names)
             ],
@@ -226,7 +227,7 @@ def share_bars(
     }
 
 
-def plan_tree(plan: Plan, *, row_height: int = 46) -> Figure:
+def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
     """Return the plan as an indented tree with each node's own share of cost or time as a bar.
 
     Time where the plan was executed, else the planner's cost. Red is over half of the
@@ -270,7 +271,7 @@ def plan_tree(plan: Plan, *, row_height: int = 46) -> Figure:
             "annotations": [
                 note
                 for i, (depth, node) in enumerate(rows)
-                for note in _node_notes(count - 1 - i, depth, node)
+                for note in _node_notes(count - 1 - i, depth, node, ink)
             ],
             "shapes": [_track(count - 1 - i) for i in range(count)] + _guides(rows),
             "dragmode": False,
@@ -333,27 +334,32 @@ def _time_figure(
     height: int,
     *,
     select: bool,
+    labels: bool = True,
 ) -> Figure:
     layout = _layout(height)
-    layout["xaxis"] = {**_axis(), "type": "date", "showgrid": False, "nticks": 8}
+    layout["xaxis"] = {
+        **_axis(), "type": "date", "showgrid": False, "automargin": False, "tickangle": 0,
+        "nticks": 8 if labels else 4,
+    }  # fmt: skip
     layout["yaxis"] = {**_axis(), "rangemode": "tozero", "nticks": 6}
     layout["hovermode"] = "x unified"
     layout["dragmode"] = "select" if select else False
     layout["selectdirection"] = "h"
-    layout["shapes"], layout["annotations"] = _marker_lines(markers, zone)
+    layout["shapes"], notes = _marker_lines(markers, zone)
+    layout["annotations"] = notes if labels else []
     return {"data": data, "layout": layout}
 
 
 def _layout(height: int) -> dict[str, Any]:
     return {
         "height": height,
-        "margin": {"l": 8, "r": 8, "t": 30, "b": 40},
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "showlegend": True,
         "legend": {
             "orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom",
-            "font": {"size": 12}, "title": {"text": ""},
+            "font": {"size": 12}, "title": {"text": ""}, "itemwidth": 30,
         },
         "hoverlabel": {"font": {"size": 12}},
     }  # fmt: skip
@@ -367,7 +373,6 @@ def _axis() -> dict[str, Any]:
         "automargin": True,
         "fixedrange": True,
         "tickfont": {"size": 11},
-        "title": {"text": ""},
     }
 
 
@@ -379,6 +384,7 @@ def _right_axis(unit: str) -> dict[str, Any]:
         "showgrid": False,
         "rangemode": "tozero",
         "ticksuffix": f" {unit}",
+        "tickmode": "auto",
         "nticks": 4,
     }
 
@@ -503,7 +509,7 @@ def _far_apart(times: Sequence[datetime], labels: int = 5) -> set[int]:
 _INDENT_PX = 18
 
 
-def _node_notes(y: int, depth: int, node: PlanNode) -> list[dict[str, Any]]:
+def _node_notes(y: int, depth: int, node: PlanNode, ink: str) -> list[dict[str, Any]]:
     """Return the node's name and, below it, what it filters by and how many rows it gives."""
     title = f"<b>{html.escape(node.node_type)}</b>"
     what = " · ".join(p for p in (node.relation, node.index) if p)
@@ -519,7 +525,14 @@ def _node_notes(y: int, depth: int, node: PlanNode) -> list[dict[str, Any]]:
         "yref": "y", "showarrow": False, "align": "left",
     }  # fmt: skip
     return [
-        {**base, "y": y, "yanchor": "bottom", "yshift": -3, "text": title, "font": {"size": 13}},
+        {
+            **base,
+            "y": y,
+            "yanchor": "bottom",
+            "yshift": -3,
+            "text": title,
+            "font": {"size": 13, "color": ink},
+        },
         {
             **base,
             "y": y,

@@ -45,23 +45,41 @@ def evidence_badge(evidence: Evidence) -> None:
 
 
 def line(suggestion: Suggestion) -> None:
-    """Draw a suggestion as a link with what it saves below it."""
+    """Draw a suggestion as a link, with what it is and what it saves below it."""
     _, icon = KINDS.get(suggestion.kind, ("", "lightbulb"))
+    title, more = brief(suggestion)
     with st.container(gap=None):
         frame.link(
             "suggestions",
-            words.plain(suggestion.title),
+            f"**{words.plain(title)}**",
             icon=f":material/{icon}:",
+            help=words.plain(suggestion.title),
             suggestion=suggestion.suggestion_id,
         )
-        note = saved(suggestion)
-        helped = suggestion.endpoints[0] if suggestion.endpoints else None
-        if helped and helped.saved_ms_per_request > 0:
-            note = (
-                f"−{words.ms(helped.saved_ms_per_request)} per request of "
-                f"{words.code(helped.endpoint)}"
-            )
-        st.caption(" · ".join(p for p in (note, suggestion.evidence.value) if p))
+        if more:
+            st.markdown(words.code(more))
+        st.caption(_worth(suggestion))
+
+
+def brief(suggestion: Suggestion) -> tuple[str, str]:
+    """Return a title that fits a narrow card, and what it leaves out.
+
+    An index is named by its table; the second part lists its keys.
+    """
+    index = suggestion.index
+    if index is None or suggestion.kind != "index":
+        return words.one_line(suggestion.title, 36), ""
+    _, _, body = index.body().partition(" USING ")
+    return words.one_line(f"Index on {index.table}", 36), words.one_line(body.replace('"', ""), 90)
+
+
+def _worth(suggestion: Suggestion) -> str:
+    note = saved(suggestion)
+    helped = [e for e in suggestion.endpoints if e.saved_ms_per_request > 0]
+    if helped:
+        best = max(helped, key=lambda e: e.saved_ms_per_request)
+        note = f"−{words.ms(best.saved_ms_per_request)} per request of {words.code(best.endpoint)}"
+    return " · ".join(p for p in (note, suggestion.evidence.value) if p)
 
 
 def lines(suggestions: Sequence[Suggestion], *, empty: str) -> None:
@@ -74,6 +92,11 @@ def lines(suggestions: Sequence[Suggestion], *, empty: str) -> None:
 
 def details(suggestion: Suggestion) -> None:
     """Draw everything known of a suggestion but its buttons."""
+    with st.container(gap="xsmall"):
+        _details(suggestion)
+
+
+def _details(suggestion: Suggestion) -> None:
     st.markdown(words.plain(suggestion.reason))
     if suggestion.finding.numbers or suggestion.finding.summary:
         st.markdown(f":material/search: {words.plain(suggestion.finding.summary)}")

@@ -21,6 +21,7 @@ _BARS = 7
 def tiles(
     now: pd.DataFrame,
     before: pd.DataFrame,
+    trend: pd.DataFrame,
     ran: pd.DataFrame,
     endpoint: tuple[str, str],
     view: View,
@@ -29,7 +30,8 @@ def tiles(
     row, past = _row(now, endpoint), _row(before, endpoint)
     database = ran["total_ms"].sum() / row["requests"] if row is not None else None
     calls = ran["calls_per_request"].sum() if len(ran) else None
-    grid = st.grid(6, min_column_width=150, gap="small")
+    courses = trend.assign(error_rate=trend["errors"] / trend["requests"])
+    drawn = parts.Tiles()
     for label, field, write, unit, up_is_bad, meaning in (
         ("p50", "p50_ms", words.ms, "%", True, "Half of the requests took at most this."),
         ("p95", "p95_ms", words.ms, "%", True, "95 of 100 requests took at most this."),
@@ -39,20 +41,19 @@ def tiles(
     ):
         value = None if row is None else float(row[field])
         earlier = None if past is None else float(past[field])
-        with grid.cell():
-            parts.tile(
-                label,
-                write(value),  # type: ignore[operator]
-                words.change(value, earlier, unit, up_is_bad=up_is_bad),
-                help=f"{meaning} The difference is against {view.baseline_words}.",
-            )
-    with grid.cell():
-        parts.tile(
-            "DB time / request",
-            words.ms(database),
-            f":gray[{words.count(calls)} statements]" if calls else "",
-            help="Time in SQL statements per request, and how many it runs.",
+        drawn.draw(
+            label,
+            write(value),  # type: ignore[operator]
+            words.change(value, earlier, unit, up_is_bad=up_is_bad),
+            help=f"{meaning} The difference is against {view.baseline_words}.",
+            trend=courses[field].tolist(),
         )
+    drawn.draw(
+        "DB time / request",
+        words.ms(database),
+        f":gray[in {words.count(calls)}]" if calls else "",
+        help="Time in SQL statements per request, and in how many executions.",
+    )
 
 
 def breakdown(ran: pd.DataFrame) -> None:
@@ -73,7 +74,9 @@ def breakdown(ran: pd.DataFrame) -> None:
         labels.append("outside of SQL: the application itself, and waiting")
         shares.append(rest)
     texts = [words.percent(s) for s in shares]
-    parts.chart(charts.share_bars(labels, shares, texts), "Share of the endpoint's time")
+    parts.chart(
+        charts.share_bars(labels, shares, texts, ink=parts.ink()), "Share of the endpoint's time"
+    )
 
 
 def statements(ran: pd.DataFrame) -> None:

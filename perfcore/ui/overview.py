@@ -72,19 +72,18 @@ TILES = (
 
 def tiles(now: Any, before: Any, courses: dict[str, Sequence[float]], view: View) -> None:
     """Draw the tiles; `now` and `before` are summaries, `courses` values over time per field."""
-    grid = st.grid(6, min_column_width=150, gap="small")
+    row = parts.Tiles()
     for tile in TILES:
         value, earlier = getattr(now, tile.field), getattr(before, tile.field)
-        with grid.cell():
-            parts.tile(
-                tile.label,
-                tile.text(value),
-                words.change(value, earlier, tile.unit, up_is_bad=tile.up_is_bad),
-                help=f"{tile.help} The difference is against {view.baseline_words}: "
-                f"{tile.text(earlier)}.",
-                trend=courses.get(tile.trend, ()),
-                colour=tile.colour,
-            )
+        row.draw(
+            tile.label,
+            tile.text(value),
+            words.change(value, earlier, tile.unit, up_is_bad=tile.up_is_bad),
+            help=f"{tile.help} The difference is against {view.baseline_words}: "
+            f"{tile.text(earlier)}.",
+            trend=courses.get(tile.trend, ()),
+            colour=tile.colour,
+        )
 
 
 def courses(trend: pd.DataFrame, database: pd.DataFrame, view: View) -> dict[str, list[float]]:
@@ -111,12 +110,12 @@ def cpu_chart(view: View, markers: Sequence[Marker]) -> None:
 
 
 def memory_chart(view: View, markers: Sequence[Marker]) -> None:
-    """Draw resident, unique and heap memory of the instrumented processes."""
+    """Draw resident, unique and Python heap memory of the instrumented processes."""
     memory = MetricType.MEMORY.value
     series = {
         "RSS": (_gauge(view, memory, "process.memory.rss"), charts.AMBER),
         "USS": (_gauge(view, memory, "process.memory.uss"), charts.VIOLET),
-        "Python heap": (_gauge(view, memory, "python.heap"), charts.GREEN),
+        "heap": (_gauge(view, memory, "python.heap"), charts.GREEN),
     }
     _resources(series, view, markers, 2.0**20, "MiB", "Memory over time")
 

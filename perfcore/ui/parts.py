@@ -19,16 +19,69 @@ COLUMN = st.column_config
 
 
 @contextlib.contextmanager
-def card(title: str, note: str = "", *, help: str = "", height: Any = "content") -> Iterator[None]:
+def card(title: str, note: str = "", *, help: str = "") -> Iterator[None]:
     """Draw a bordered box with a heading and a quieter note behind it; both are markdown."""
-    with st.container(border=True, gap="small", height=height):
-        st.markdown(f"**{title}**" + (f" :gray[{note}]" if note else ""), help=help or None)
+    with st.container(border=True, gap="small"):
+        _heading(title, note, help)
         yield
+
+
+class Board:
+    """Cards side by side, of equal height in a row, fewer in a row where there is less room."""
+
+    def __init__(self, columns: int = 3, *, least_width_px: int = 300) -> None:
+        self._grid = st.grid(columns, min_column_width=least_width_px, gap="small", border=True)
+
+    @contextlib.contextmanager
+    def card(self, title: str, note: str = "", *, span: int = 1, help: str = "") -> Iterator[None]:
+        """Draw the next card, `span` columns wide where there is room."""
+        with self._grid.cell(column_span=span):
+            _heading(title, note, help)
+            yield
+
+
+class Tiles:
+    """A row of single numbers, of equal height."""
+
+    def __init__(self, columns: int = 6) -> None:
+        self._grid = st.grid(columns, min_column_width=150, gap="small", border=True)
+
+    def draw(
+        self,
+        label: str,
+        value: str,
+        difference: str,
+        *,
+        help: str,
+        trend: Sequence[float | None] = (),
+        colour: str = charts.BLUE,
+    ) -> None:
+        """Draw one number with its definition, its change (markdown) and its recent course."""
+        with self._grid.cell(), st.container(gap=None):
+            st.caption(label, help=help)
+            st.markdown(
+                f"### {value} " + (f":small[{difference}]" if difference else ""), anchors=False
+            )
+            if sum(v is not None and v == v for v in trend) > 1:
+                chart(
+                    charts.sparkline(trend, colour, height=40),
+                    f"{label} over the range",
+                    key=f"spark_{label}",
+                )
+
+
+def _heading(title: str, note: str, help: str) -> None:
+    st.markdown(f"**{title}**" + (f" :gray[{note}]" if note else ""), help=help or None)
 
 
 def chart(figure: Figure, alt: str, *, key: str | None = None) -> None:
     """Draw a figure that nothing happens on but hovering."""
     st.plotly_chart(figure, config=_CHART_CONFIG, key=key, alt=alt)
+
+
+def ink() -> str:
+    """Return the colour of text in the viewer's theme, for what a figure must stress."""
+    return "#e2e8f0" if st.context.theme.type == "dark" else "#0f172a"
 
 
 def selectable_chart(figure: Figure, alt: str, *, key: str) -> None:
@@ -43,31 +96,6 @@ def selectable_chart(figure: Figure, alt: str, *, key: str) -> None:
     )
 
 
-def tile(
-    label: str,
-    value: str,
-    difference: str,
-    *,
-    help: str,
-    trend: Sequence[float | None] = (),
-    colour: str = charts.BLUE,
-) -> None:
-    """Draw one number with its definition, its change (markdown) and its recent course."""
-    with st.container(border=True, gap=None):
-        st.caption(label, help=help)
-        st.markdown(
-            f"#### {value} " + (f":small[{difference}]" if difference else ""), anchors=False
-        )
-        if sum(v is not None and v == v for v in trend) > 1:
-            chart(
-                charts.sparkline(trend, colour, height=40),
-                f"{label} over the range",
-                key=f"spark_{label}",
-            )
-        else:
-            st.caption("no course yet")
-
-
 def table(
     frame: pd.DataFrame,
     columns: Mapping[str, Any],
@@ -77,7 +105,7 @@ def table(
     max_rows: int = 12,
 ) -> None:
     """Draw a table of the configured columns; clicking a row calls `opens` with it."""
-    height = _ROW_HEIGHT_PX * (min(len(frame), max_rows) + 1) + 4
+    height = _ROW_HEIGHT_PX * (min(len(frame), max_rows) + 1) + 2
     look: dict[str, Any] = {
         "hide_index": True,
         "column_order": list(columns),

@@ -15,10 +15,22 @@ from perfcore.ui import frame, parts, words
 from perfcore.ui.timerange import View
 
 
-def tiles(now: pd.DataFrame, before: pd.DataFrame, detail: StatementDetail, view: View) -> None:
+def tiles(
+    now: pd.DataFrame,
+    before: pd.DataFrame,
+    trend: pd.DataFrame,
+    detail: StatementDetail,
+    view: View,
+) -> None:
     """Draw the statement's numbers against the other period."""
+    courses = {
+        "total_ms": trend["calls_per_min"] * trend["mean_ms"],
+        "calls": trend["calls_per_min"],
+        "mean_ms": trend["mean_ms"],
+        "p95_ms": trend["p95_ms"],
+    }
     row, past = _row(now, detail), _row(before, detail)
-    grid = st.grid(6, min_column_width=150, gap="small")
+    drawn = parts.Tiles()
     for label, field, write, unit, up_is_bad, meaning in (
         (
             "Share of DB time", "share_of_db_time", words.percent, "pp", True,
@@ -38,13 +50,13 @@ def tiles(now: pd.DataFrame, before: pd.DataFrame, detail: StatementDetail, view
     ):  # fmt: skip
         value = None if row is None else float(row[field])
         earlier = None if past is None else float(past[field])
-        with grid.cell():
-            parts.tile(
-                label,
-                write(value),  # type: ignore[operator]
-                words.change(value, earlier, unit, up_is_bad=up_is_bad),
-                help=f"{meaning} The difference is against {view.baseline_words}.",
-            )
+        drawn.draw(
+            label,
+            write(value),  # type: ignore[operator]
+            words.change(value, earlier, unit, up_is_bad=up_is_bad),
+            help=f"{meaning} The difference is against {view.baseline_words}.",
+            trend=courses[field].tolist() if field in courses else (),
+        )
 
 
 def _row(table: pd.DataFrame, detail: StatementDetail) -> pd.Series | None:
@@ -95,7 +107,9 @@ def plans(stored: Sequence[StoredPlan], view: View) -> None:
         st.caption(_plan_words(chosen, view))
     tree, text, document = st.tabs(["Tree", "Text", "JSON"])
     with tree:
-        parts.chart(charts.plan_tree(chosen.plan), "The plan as a tree", key="plan_tree")
+        parts.chart(
+            charts.plan_tree(chosen.plan, ink=parts.ink()), "The plan as a tree", key="plan_tree"
+        )
     with text:
         st.code(chosen.plan.to_text(), language=None)
     with document:

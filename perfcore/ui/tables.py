@@ -28,39 +28,39 @@ def endpoints(
     """Draw endpoints, the largest by `sort` first, with p95 against the other period."""
     rows = _with_change(now, before, ["service", "endpoint"], "p95_ms")
     rows = rows.sort_values(sort, ascending=sort == "endpoint").head(limit or len(rows))
-    columns = {
-        "endpoint": parts.text("Endpoint", "Method and route template.", "large"),
-        "requests_per_min": parts.number("Req/min", "%.1f", "Requests per minute."),
-        "p50_ms": parts.number("p50", "%.1f ms", "Half of the requests were at most this slow."),
-        "p95_ms": parts.number("p95", "%.1f ms", "95 of 100 requests were at most this slow."),
-        "change_percent": parts.number(
-            "p95 change", "%+.0f %%", _CHANGE_HELP.format(view.baseline_words)
-        ),
-        "p99_ms": parts.number("p99", "%.1f ms", "99 of 100 requests were at most this slow."),
-        "error_percent": parts.number(
-            "Errors", "%.2f %%", "Share of requests that ended in an exception or a 5xx status."
-        ),
-    }
     rows = rows.assign(error_percent=100 * rows["error_rate"], total_s=rows["total_ms"] / 1000)
-    if full:
-        columns |= {
-            "requests": parts.number("Requests", "%,d", "Requests in the range."),
-            "max_ms": parts.number("Slowest", "%.0f ms", "The slowest request of the range."),
-            "total_s": parts.number("Total time", "%,.0f s", "Time of all requests together."),
-        }
-        if rows["service"].nunique() > 1:
-            columns = {"service": parts.text("Service"), **columns}
-    else:
-        del columns["p50_ms"], columns["p99_ms"]
     parts.table(
         rows,
-        columns,
+        _endpoint_columns(view, full=full, services=full and rows["service"].nunique() > 1),
         key=key,
         opens=lambda row: frame.open_page(
             "endpoint", service=row["service"], endpoint=row["endpoint"]
         ),
         max_rows=limit or 20,
     )
+
+
+def _endpoint_columns(view: View, *, full: bool, services: bool) -> dict[str, Any]:
+    every: dict[str, Any] = {
+        "service": parts.text("Service", width=110),
+        "endpoint": parts.text("Endpoint", "Method and route template.", 215 if full else 190),
+        "requests_per_min": parts.number("Req/min", "%.1f", "Requests per minute.", 80),
+        "p50_ms": parts.number("p50", "%.1f ms", "Half of the requests took at most this.", 85),
+        "p95_ms": parts.number("p95", "%.1f ms", "95 of 100 requests took at most this.", 90),
+        "change_percent": parts.number(
+            "Change", "%+.0f %%", "Of p95. " + _CHANGE_HELP.format(view.baseline_words), 80
+        ),
+        "p99_ms": parts.number("p99", "%.1f ms", "99 of 100 requests took at most this.", 90),
+        "max_ms": parts.number("Slowest", "%,.0f ms", "The slowest request of the range.", 90),
+        "error_percent": parts.number(
+            "Errors", "%.2f %%", "Share of requests that ended in an exception or 5xx.", 75
+        ),
+        "requests": parts.number("Requests", "%,d", "Requests in the range.", 90),
+        "total_s": parts.number("Total time", "%,.0f s", "Time of all requests together.", 90),
+    }
+    brief = ("endpoint", "requests_per_min", "p95_ms", "change_percent", "error_percent")
+    shown = tuple(every) if full else brief
+    return {name: every[name] for name in shown if name != "service" or services}
 
 
 def statements(
@@ -71,6 +71,7 @@ def statements(
     key: str,
     sort: str = "total_ms",
     limit: int | None = None,
+    full: bool = False,
 ) -> None:
     """Draw statements, the largest by `sort` first, with their mean against the other period."""
     if now.empty:
@@ -86,28 +87,32 @@ def statements(
         queryid=rows["queryid"].astype(str),
         total_s=rows["total_ms"] / 1000,
     )
-    top = max(0.01, float(rows["share_of_db_time"].max()))
-    columns: dict[str, Any] = {
-        "text": parts.text("Query", "The statement, constants replaced.", "large"),
-        "share_of_db_time": parts.bar("Share of DB time", "Of all statements' time.", top),
-        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together."),
-        "calls": parts.number("Calls", "%,d"),
-        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server."),
-        "change_percent": parts.number(
-            "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words)
-        ),
-        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it."),
-        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers."),
-        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it."),
-        "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold."),
-    }
     parts.table(
         rows,
-        columns,
+        _statement_columns(view, max(0.01, float(rows["share_of_db_time"].max())), full=full),
         key=key,
         opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
         max_rows=limit or 20,
     )
+
+
+def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
+    every: dict[str, Any] = {
+        "text": parts.text("Query", "The statement, constants replaced.", 380),
+        "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 150),
+        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 90),
+        "calls": parts.number("Calls", "%,d", "Executions in the range.", 80),
+        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 85),
+        "change_percent": parts.number(
+            "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words), 80
+        ),
+        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 90),
+        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers.", 1.0, 120),
+        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 85),
+        "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 60),
+    }
+    brief = ("text", "share_of_db_time", "total_s", "calls", "mean_ms", "change_percent", "p95_ms")
+    return every if full else {name: every[name] for name in brief}
 
 
 def slow_queries(
@@ -126,8 +131,8 @@ def slow_queries(
         planned=rows["plan_id"].notna(),
     )
     every = {
-        "text": parts.text("Statement", width="large"),
-        "endpoint": parts.text("Endpoint", "Where the request ran it.", "medium"),
+        "text": parts.text("Statement", width=380),
+        "endpoint": parts.text("Endpoint", "The request that ran it.", 200),
     }
     columns = {
         "occurred_at": parts.moment("When", view.zone.key, width=130),
@@ -173,4 +178,4 @@ def _with_change(
     now: pd.DataFrame, before: pd.DataFrame, key: list[str], value: str
 ) -> pd.DataFrame:
     joined = compare(before, now, key, value)
-    return joined.assign(change_percent=100 * joined["change_ratio"])
+    return joined.assign(change_percent=(100 * joined["change_ratio"]).round() + 0.0)

@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("url")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="+", help="overview, 'query?queryid=1', …")
+    parser.add_argument("names", nargs="+", help="'' for the overview, 'query?queryid=1', …")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--dark", action="store_true")
     options = parser.parse_args()
