@@ -39,13 +39,13 @@ def query(name: str, server_version: int = 999999) -> str:
 
 
 class ImpatientConnection(psycopg.Connection[TupleRow]):
-    """A connection that gives up, and closes, when the server is silent for ten seconds.
+    """A connection that gives up, and closes, when the server is silent for six seconds.
 
     statement_timeout is kept by the server; one that is stopped, or behind a network that
     swallows packets, keeps nothing.
     """
 
-    answer_timeout_s = 10.0
+    answer_timeout_s = 6.0
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         try:
