@@ -108,5 +108,10 @@ made AS MATERIALIZED (
     FROM pg_catalog.pg_constraint AS k
     JOIN relation AS r ON r.oid = k.conrelid
     WHERE k.contype = 'f' AND k.conparentid = 0
+    UNION ALL
+    SELECT 10, pg_catalog.format('%%I.%%I', s.nspname, x.stxname),
+        'PostgreSQL 18 cannot take over extended statistics'
+    FROM pg_catalog.pg_statistic_ext AS x
+    JOIN space AS s ON s.oid = x.stxnamespace
 )
 SELECT step, what, ddl FROM made WHERE ddl IS NOT NULL ORDER BY step, what

@@ -53,6 +53,7 @@ _SETTINGS = {
     "client_min_messages": "error",
 }
 _EXTENSION_STEP = 1
+_UNCOPYABLE_STEP = 10  # instead of DDL there are words
 
 # For twin_evict_relation.sql; in a schema that no target has.
 _EVICTION = (
@@ -173,8 +174,7 @@ class Twin:
                 if _internal(index) not in self._created:
                     self._create(index)
             self._show([_internal(i) for i in indexes], hidden)
-            self.calls += 1
-            plan = explain(self._planning, statement, parameters)
+            plan = self._explain(statement, parameters)
             return with_index_names(plan, {_internal(i): i.name for i in indexes})
 
     def index_bytes(self, index: IndexDefinition) -> int:
@@ -286,13 +286,14 @@ class Twin:
             failed = self._attempt(connection, pending, _ROLE)
             pending = [d for d in definitions if d.step == _EXTENSION_STEP]
             failed += self._attempt(connection, [*_EVICTION, *pending], "")
-            rest = [d for d in definitions if d.step > _EXTENSION_STEP]
+            rest = [d for d in definitions if _EXTENSION_STEP < d.step < _UNCOPYABLE_STEP]
             while True:
                 again = self._attempt(connection, rest, _ROLE)
                 if len(again) in (0, len(rest)):
                     break
                 rest = [d for d, _ in again]
-        return tuple(f"{d.what}: {words}" for d, words in failed + again)
+        lost = [(d, d.ddl) for d in definitions if d.step == _UNCOPYABLE_STEP]
+        return tuple(f"{d.what}: {words}" for d, words in failed + again + lost)
 
     def _attempt(
         self,
@@ -351,12 +352,8 @@ class Twin:
         self._cached = CachedPlanner(self, source.catalog)
         self._shown: tuple[object, ...] = ()
         self._connections = self._stack.enter_context(contextlib.ExitStack())
-        self._planning = self._connections.enter_context(self._connect())
+        self._planning = self._connections.enter_context(self._connect(source))
         self._super = self._connections.enter_context(self._superuser())
-        for name, value in source.settings:
-            # A setting that 18 no longer has, or that the target's version bounds otherwise.
-            with contextlib.suppress(psycopg.Error):
-                self._planning.execute("SELECT set_config(%s, %s, false)", [name, value])
 
     def _close_connections(self) -> None:
         self._connections.close()
@@ -364,10 +361,15 @@ class Twin:
     def _superuser(self) -> psycopg.Connection[TupleRow]:
         return db.connect(self._cluster.dsn(_DATABASE), autocommit=True)
 
-    def _connect(self) -> psycopg.Connection[TupleRow]:
+    def _connect(self, source: Source) -> psycopg.Connection[TupleRow]:
         host = f"127.0.0.1:{self._cluster.port}"
         dsn = f"postgresql://{_ROLE}:{quote(self._password)}@{host}/{_DATABASE}"
-        return db.connect(dsn, autocommit=True)
+        connection = db.connect(dsn, autocommit=True)
+        for name, value in source.settings:
+            # A setting that 18 no longer has, or that the target's version bounds otherwise.
+            with contextlib.suppress(psycopg.Error):
+                connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        return connection
 
     # Planning
 
@@ -381,6 +383,15 @@ class Twin:
                 hint=grant(self.source.role, missing),
             )
 
+    def _explain(self, statement: str, parameters: Sequence[str | None] | None) -> Plan:
+        self.calls += 1
+        try:
+            return explain(self._planning, statement, parameters)
+        except PlanningFailed as error:
+            if self.skipped and not error.hint:
+                error.hint = "the twin lacks " + "; ".join(self.skipped[:5])
+            raise
+
     def _create(self, index: IndexDefinition) -> None:
         name = _internal(index)
         heap = self._files.get((index.schema, index.table))
@@ -392,7 +403,7 @@ class Twin:
             )
         estimate = self.index_bytes(index)
         try:
-            with _emptied(heap), self._connect() as connection:
+            with _emptied(heap), self._connect(self.source) as connection:
                 connection.execute(index.ddl(concurrently=False, name=name).encode())
         except psycopg.Error as error:
             words = error.diag.message_primary or str(error)
@@ -432,11 +443,17 @@ class Twin:
 
     def _show(self, shown: Sequence[str], hidden: Sequence[str]) -> None:
         state = (frozenset(shown), frozenset(hidden), len(self._created))
-        if state != self._shown:
-            self._super.execute(
-                db.query("twin_hide_indexes"), {"shown": list(shown), "hidden": list(hidden)}
-            )
-            self._shown = state
+        if state == self._shown:
+            return
+        parameters = {"shown": list(shown), "hidden": list(hidden)}
+        try:
+            self._super.execute(db.query("twin_hide_indexes"), parameters)
+        except psycopg.OperationalError as error:
+            raise PlanningFailed(
+                f"the twin of {db.redact(self.target_dsn)} has ended: {error}",
+                hint="build it anew",
+            ) from error
+        self._shown = state
 
 
 def _internal(index: IndexDefinition) -> str:

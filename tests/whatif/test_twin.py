@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -18,6 +18,7 @@ from perfcore.plan import Plan
 from perfcore.server.embedded import Cluster
 from perfcore.whatif.definition import parse_create_index
 from perfcore.whatif.explain import explain
+from perfcore.whatif.source import read_source
 from perfcore.whatif.twin import Twin
 
 ROWS = 100_000
@@ -320,6 +321,43 @@ def test_takes_over_what_changed(dsn: str, work_folder: Path) -> None:
             connection.execute("CREATE TABLE u (b int)")
             assert twin.refresh() is True
             assert twin.plan("SELECT * FROM u").root.relation == "u"
+
+
+def test_a_table_of_many_segments(target: str, work_folder: Path) -> None:
+    """What the target's table would be at 20 GB costs what 20 GB cost; the disk holds nothing."""
+    source = read_source(target)
+    pages = 20 * 2**30 // 8192
+    relations = tuple(
+        replace(r, pages=pages, rows=pages * 40.0, size_bytes=pages * 8192)
+        if r.name == "orders"
+        else r
+        for r in source.relations
+    )
+    with Twin(target, work_folder) as twin:
+        twin._fill(replace(source, relations=relations), lambda share, what: None)
+        statement = "SELECT id FROM orders WHERE total = 7 AND note = 'x'"
+        whole = twin.plan(statement)
+        index = parse_create_index("CREATE INDEX ON orders (note)")
+        with_index = twin.plan(statement, indexes=[index])
+        assert twin.plan(statement, indexes=[]).total_cost == whole.total_cost
+        folder = next(f for f in (work_folder / "twins").iterdir() if f.suffix != ".lock")
+        on_disk = sum(f.stat().st_blocks * 512 for f in folder.rglob("*") if f.is_file())
+    assert whole.total_cost > pages
+    assert with_index.total_cost < 50
+    assert on_disk < 100e6
+
+
+def test_says_what_it_could_not_take_over(dsn: str, work_folder: Path) -> None:
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE t (a int, b int)")
+        connection.execute("CREATE STATISTICS both_of_t ON a, b FROM t")
+        connection.execute("CREATE AGGREGATE last_of (int) (sfunc = int4larger, stype = int)")
+        connection.execute("CREATE VIEW v AS SELECT last_of(a) FROM t")
+    with Twin.build(dsn, work_folder) as twin:
+        assert len(twin.skipped) == 2
+        with pytest.raises(PlanningFailed) as caught:
+            twin.plan("SELECT * FROM v")
+    assert "public.v: function public.last_of(integer) does not exist" in caught.value.hint
 
 
 def test_leaves_nothing_behind(dsn: str, work_folder: Path) -> None:
