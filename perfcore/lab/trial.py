@@ -27,6 +27,7 @@ from perfcore import db
 from perfcore.advise.statement import plannable
 from perfcore.db import MARKER
 from perfcore.errors import ChangeRefused, TrialFailed
+from perfcore.lab.copy import LAB_LOCK_KEY
 from perfcore.lab.parameters import ParameterSet, parameter_types
 from perfcore.lab.preflight import probe, read_indexes, read_table
 from perfcore.plan import Plan, parse_plan
@@ -39,7 +40,6 @@ Report = Callable[[float, str], None]
 MIN_PAIRS = 3
 RUN_TIMEOUT_S = 60.0
 BUILD_TIMEOUT_S = 600.0
-_LOCK_KEY = 0x70657266_6C616230
 _PREPARED = "perfcore_trial"
 _NAME_PREFIX = "perfcore_trial_"
 _RESAMPLES = 2000
@@ -112,7 +112,7 @@ def run_trial(
     try:
         with db.connect(lab_dsn, autocommit=True) as lab:
             progress(0.0, "waiting for other trials in this lab")
-            lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (_LOCK_KEY,))
+            lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LAB_LOCK_KEY,))
             types = parameter_types(lab, statement_text)
             progress(0.02, "building the index")
             name, build_ms, index_bytes = _build(lab, index)
