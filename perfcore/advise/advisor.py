@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfcore.advise import caching, findings, rewrites
-from perfcore.advise.candidates import Candidate, Proposal, propose, rows_of
+from perfcore.advise.candidates import Candidate, Proposal, propose, redundant_with, rows_of
 from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
@@ -133,7 +133,7 @@ class _Round:
         helped = {g.fingerprint for s in suggestions for g in s.statements}
         self._explain_unhelped(helped)
         suggestions += self._other_suggestions()
-        suggestions += health(self.catalog, self.writes, self.options)
+        suggestions += [self._with_victims(s) for s in self._health()]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
         return Advice(
             tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.suggestion_id))),
@@ -183,6 +183,11 @@ class _Round:
         if proposal.served_by:
             detail = "served by " + ", ".join(proposal.served_by)
             return _silence(statement, SilenceReason.SERVED, detail)
+        if proposal.stale_tables:
+            detail = (
+                f"the statistics of {', '.join(proposal.stale_tables)} are stale: ANALYZE first"
+            )
+            return _silence(statement, SilenceReason.NO_GAIN, detail)
         tables = {u.qualified_name for u in shape.uses}
         if tables <= set(proposal.small_tables):
             detail = ", ".join(self._size_words(name) for name in sorted(tables))
@@ -260,6 +265,8 @@ class _Round:
         if companions:
             names = ", ".join(_columns_words(i) for i in companions)
             caveats = (*caveats, f"It helps only together with {names}.")
+        for existing in redundant_with(index, table):
+            caveats = (*caveats, f"It makes {existing.name} redundant: drop that one afterwards.")
         if self.planner.advisory:
             caveats = (*caveats, self.planner.advisory)
         name = self._free_name(index)
@@ -344,6 +351,25 @@ class _Round:
 
     # What no index answers
 
+    def _health(self) -> list[Suggestion]:
+        return health(self.catalog, self.writes, self.options)
+
+    def _with_victims(self, suggestion: Suggestion) -> Suggestion:
+        """Name the slow statements whose plans rest on stale statistics."""
+        stale = {
+            suggestion_id(self.options.target_id, "analyze", t.qualified_name): t.qualified_name
+            for t in self.catalog.tables
+        }
+        name = stale.get(suggestion.suggestion_id)
+        if name is None:
+            return suggestion
+        gains = tuple(
+            _gain(r.statement, 1.0, 1.0, r.statement.mean_exec_time_ms)
+            for r in self.reads
+            if r.shape is not None and r.shape.uses_of(name) and not self._too_fast(r.statement)
+        )
+        return replace(suggestion, statements=gains, endpoints=self._endpoint_gains(gains))
+
     def _other_suggestions(self) -> list[Suggestion]:
         found: list[Suggestion] = []
         for read in self.reads:
@@ -373,7 +399,7 @@ class _Round:
         extra = max(use.calls_per_request - 1.0, 0.0)
         round_trip = max(use.mean_ms - statement.mean_exec_time_ms, 0.0)
         saved = extra * round_trip
-        calls = f"{use.calls_per_request:,.1f}"
+        calls = f"{use.calls_per_request:,.1f}".removesuffix(".0")
         numbers = (
             ("calls per request", calls),
             ("most in one request", str(use.max_calls)),

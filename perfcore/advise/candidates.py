@@ -34,6 +34,8 @@ RARE_NULL_TEST = 0.20
 MIN_CORRELATION = 0.95
 MIN_BRIN_BYTES = 64 * 1024 * 1024
 MAX_PER_USE = 16
+STALE_SHARE = 0.2
+STALE_ROWS = 1_000
 
 _NOT_SORTABLE = ("json", "jsonb", "xml", "point", "box", "polygon", "tsvector", "tsquery")
 _TEXTS = ("text", "character varying", "character", "citext", "name")
@@ -56,6 +58,7 @@ class Proposal:
     candidates: tuple[Candidate, ...] = ()
     served_by: tuple[str, ...] = ()  # existing indexes that already do a candidate's work
     small_tables: tuple[str, ...] = ()
+    stale_tables: tuple[str, ...] = ()  # whose statistics say nothing any more
     literals: Mapping[int, str] = field(default_factory=dict)  # $n -> SQL text to plan with
 
 
@@ -64,6 +67,7 @@ def propose(shape: StatementShape, catalog: Catalog, *, min_table_rows: int) -> 
     found: dict[str, Candidate] = {}
     served: set[str] = set()
     small: set[str] = set()
+    stale: set[str] = set()
     literals: dict[int, str] = {}
     for use in shape.uses:
         table = catalog.table(use.table, use.schema)
@@ -71,6 +75,9 @@ def propose(shape: StatementShape, catalog: Catalog, *, min_table_rows: int) -> 
             continue
         if rows_of(table) < min_table_rows:
             small.add(table.qualified_name)
+            continue
+        if is_stale(table):
+            stale.add(table.qualified_name)
             continue
         maker = _Maker(table, use, catalog)
         for candidate in maker.candidates():
@@ -81,7 +88,13 @@ def propose(shape: StatementShape, catalog: Catalog, *, min_table_rows: int) -> 
         literals |= maker.literals
         if unique := _unique_lookup(table, use):
             served.add(unique.name)
-    return Proposal(tuple(found.values()), tuple(sorted(served)), tuple(sorted(small)), literals)
+    return Proposal(
+        tuple(found.values()),
+        tuple(sorted(served)),
+        tuple(sorted(small)),
+        tuple(sorted(stale)),
+        literals,
+    )
 
 
 def rows_of(table: TableInfo) -> float:
@@ -89,6 +102,12 @@ def rows_of(table: TableInfo) -> float:
     if table.row_count < 0 or table.modified_since_analyze > table.row_count:
         return float(max(table.live_rows, table.row_count))
     return table.row_count
+
+
+def is_stale(table: TableInfo) -> bool:
+    """Say whether so much changed since the last ANALYZE that no cost can be believed."""
+    changed = table.modified_since_analyze
+    return table.row_count < 0 or changed > max(STALE_ROWS, STALE_SHARE * table.row_count)
 
 
 def serving(index: IndexDefinition, table: TableInfo) -> IndexInfo | None:
@@ -114,6 +133,23 @@ def _covers(existing: IndexInfo, index: IndexDefinition) -> bool:
     turned = {bool(k.descending) != bool(d) for k, d in zip(index.keys, down, strict=False)}
     # Read backwards, an index with every direction turned serves just as well.
     return len(turned) == 1
+
+
+def redundant_with(index: IndexDefinition, table: TableInfo) -> list[IndexInfo]:
+    """Return existing indexes that the new one would do all the work of."""
+    keys = [plain(k.expression) for k in index.keys]
+    available = set(index.include) | {k.expression for k in index.keys}
+    return [
+        e
+        for e in table.indexes
+        if e.method == index.method == "btree"
+        and not (e.is_unique or e.is_constraint or e.is_replica_identity)
+        and plain(e.predicate) == plain(index.predicate)
+        and [plain(k) for k in e.keys] == keys[: len(e.keys)]
+        and not any(e.opclasses)
+        and not any(e.descending)
+        and set(e.include) <= available
+    ]
 
 
 def plain(expression: str) -> str:
@@ -204,7 +240,7 @@ class _Maker:
 
     def _btrees(self) -> Iterator[Candidate | None]:
         order = self._order()
-        if order and (self.equals or self.use.has_limit):
+        if order and (self.equals or (self.use.has_limit and not self._guessed())):
             yield self._btree([*map(OrderKey, self.equals), *order], "ordered")
         for ranged in self.ranges[:2]:
             yield self._btree(map(OrderKey, [*self.equals, ranged]), "range")
@@ -220,6 +256,20 @@ class _Maker:
         for predicate in self._of(Operator.LIKE):
             if re.match(r"'[^%_]", predicate.literal) and self._is_text(predicate.key):
                 yield self._btree([OrderKey(predicate.key)], "prefix", "text_pattern_ops")
+
+    def _guessed(self) -> bool:
+        """Say whether the planner can only guess how many rows match.
+
+        Walking a whole order until enough rows match is then a gamble that looks cheap.
+        """
+        guesses = (
+            Operator.JSON_CONTAINS,
+            Operator.JSON_EXISTS,
+            Operator.ARRAY,
+            Operator.TEXT_SEARCH,
+            Operator.LIKE,
+        )
+        return any(p.operator in guesses for p in self.use.predicates)
 
     def _joins(self, order: list[OrderKey]) -> Iterator[Candidate | None]:
         for join in _unique_joins(self.use.joins):

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from perfcore.advise.candidates import plain, rows_of
+from perfcore.advise.candidates import is_stale, plain, rows_of
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.workload import Options, WriteRate, Writes
 from perfcore.types import Catalog, Evidence, Finding, IndexInfo, Suggestion, TableInfo
 
 MIN_INDEX_BYTES = 1 << 20
-STALE_SHARE = 0.2
-_STALE_ROWS = 1_000
+_MANY_SCANS = 200  # of the table: an index that none of them took is worth a look
 LOW_HIT_RATIO = 0.9
 _MIN_READS = 100_000  # blocks, 800 MB: below, a cold cache says nothing
 _LOOK_AT_REPLICAS = (
@@ -86,7 +85,10 @@ def _duplicates(table: TableInfo, catalog: Catalog, writes: Writes, options: Opt
 
 def _unused(table: TableInfo, catalog: Catalog, writes: Writes, options: Options) -> _Found:
     hours = observed_hours(catalog)
-    if hours is None or hours < options.unused_after_hours:
+    if hours is None:
+        return
+    long_enough = hours >= options.unused_after_hours
+    if not long_enough and table.seq_scans + table.idx_scans < _MANY_SCANS:
         return
     for index in table.indexes:
         if index.scans or not _may_go(index) or index.is_unique:
@@ -94,16 +96,26 @@ def _unused(table: TableInfo, catalog: Catalog, writes: Writes, options: Options
         if index.index_bytes < MIN_INDEX_BYTES:
             continue
         span = f"{hours / 24:,.1f} days" if hours >= 48 else f"{hours:,.1f} hours"
+        span = f"{hours * 60:,.0f} minutes" if hours < 2 else span
+        scans = f"{table.seq_scans + table.idx_scans:,}"
         finding = Finding(
             "unused_index",
-            f"{index.name} was not scanned once in {span}.",
-            (("scans", "0"), ("window", span), *_size(index)),
+            f"{index.name} was not scanned once in {span}, while {table.name} was {scans} times.",
+            (("scans", "0"), ("window", span), ("scans of the table", scans), *_size(index)),
         )
         reason = (
             "No statement has used it since the statistics were reset, but every insert and every "
             "update that is not HOT writes it, and it takes room in the cache."
         )
-        caveats = (_LOOK_AT_REPLICAS, "A monthly report may need it: is the window long enough?")
+        caveats: tuple[str, ...] = (
+            _LOOK_AT_REPLICAS,
+            "A monthly report may need it: is the window long enough?",
+        )
+        if not long_enough:
+            caveats = (
+                f"Only {span} were seen: wait for a day's traffic, then look again.",
+                *caveats,
+            )
         yield _drop(index, table, writes, options, finding, reason, caveats), index.name
 
 
@@ -208,8 +220,7 @@ def _size(index: IndexInfo) -> tuple[tuple[str, str], ...]:
 def _stale(table: TableInfo, options: Options) -> Iterator[Suggestion]:
     rows = max(table.row_count, 0.0)
     changed = table.modified_since_analyze
-    never = table.row_count < 0 and table.live_rows >= options.min_table_rows
-    if not never and (changed < _STALE_ROWS or changed < STALE_SHARE * max(rows, 1.0)):
+    if not is_stale(table):
         return
     if max(rows_of(table), changed) < options.min_table_rows:
         return

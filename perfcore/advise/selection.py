@@ -19,6 +19,7 @@ from perfcore.types import IndexDefinition, WorkloadStatement
 
 _SMALLEST_BYTES = 1 << 17  # below that nobody chooses by size
 
+_LEAST_COVERING_MS = 0.5  # per call
 _LEAST_SHARE = 0.02  # of a statement's first cost: what is left below that is not worth an index
 
 
@@ -122,7 +123,7 @@ class Selector:
         )
         added = (candidate, *companions)
         after = [c for c in chosen if c not in removed] + list(added)
-        gain, worthwhile = self._gain(chosen, after, candidate)
+        gain, worthwhile = self._gain(chosen, after, candidate, widened=bool(removed))
         gain -= sum(self.writes.cost_ms_per_hour(c.index) for c in added)
         gain += sum(self.writes.cost_ms_per_hour(c.index) for c in removed)
         if not worthwhile or gain < self.options.min_saved_ms_per_hour:
@@ -134,7 +135,12 @@ class Selector:
         return _Move(added, removed, gain, sum(s or 0 for s in sizes) - freed)
 
     def _gain(
-        self, before: Iterable[Candidate], after: Iterable[Candidate], candidate: Candidate
+        self,
+        before: Iterable[Candidate],
+        after: Iterable[Candidate],
+        candidate: Candidate,
+        *,
+        widened: bool = False,
     ) -> tuple[float, bool]:
         """Return ms saved per hour, and whether some statement gains its share and none loses."""
         was = [c.index for c in before]
@@ -152,8 +158,14 @@ class Selector:
             total += saved * work.statement.calls_per_hour
             # A covering index promises what only freshly vacuumed pages keep: it must save a
             # share of the whole, others a share of what is left.
-            whole = work.base_cost if candidate.pattern == "covering" else cost_before
-            needed = max(self.options.min_gain * whole, _LEAST_SHARE * work.base_cost)
+            covering = candidate.pattern == "covering"
+            needed = self.options.min_gain * (work.base_cost if covering else cost_before)
+            # An index that ends the sort stays fast however many rows a key has, so it may
+            # replace a narrower one for a small gain; anything else must not.
+            if not (candidate.pattern == "ordered" and widened):
+                needed = max(needed, _LEAST_SHARE * work.base_cost)
+            if covering and saved < _LEAST_COVERING_MS:
+                continue
             if saved > 0 and cost_before - cost_after >= needed:
                 worthwhile = True
         return total, worthwhile

@@ -453,9 +453,11 @@ class _Reader:
         inner = node.this.unnest() if negated else node
         if isinstance(inner, exp.Is):
             if isinstance(inner.expression, exp.Null):
-                operator = Operator.NOT_NULL if negated else Operator.IS_NULL
+                present = negated != bool(inner.args.get("negate"))
+                operator = Operator.NOT_NULL if present else Operator.IS_NULL
                 return self._one(scope, inner.this, operator, None)
-            if isinstance(inner.expression, exp.Boolean) and not negated:
+            plain = not negated and not inner.args.get("negate")
+            if isinstance(inner.expression, exp.Boolean) and plain:
                 return self._one(scope, inner.this, Operator.EQUAL, inner.expression)
         if isinstance(inner, exp.Column):
             return self._one(scope, inner, Operator.EQUAL, exp.Boolean(this=not negated))

@@ -1,0 +1,132 @@
+"""What a round leaves in the store, and what the next one may change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from perfcore.advise.advisor import Advice
+from perfcore.advise.store import (
+    Connection,
+    dismiss,
+    read_endpoints,
+    read_workload,
+    read_write_rates,
+    save_advice,
+    snooze,
+)
+from perfcore.db import connect
+from perfcore.store.targets import ensure_target
+from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
+
+FIRST = Suggestion(
+    "one", 1, "index", "Index it", "why", Finding("seq_scan", "all"), Evidence.ESTIMATED, 10.0
+)
+SECOND = replace(FIRST, suggestion_id="two", title="Index that")
+
+
+@pytest.fixture
+def connection(store: str) -> Iterator[Connection]:
+    with connect(store, autocommit=True) as opened:
+        assert ensure_target(opened, "shop") == 1
+        yield opened
+
+
+def states(connection: Connection) -> dict[str, str]:
+    rows = connection.execute("SELECT suggestion_id, state FROM perfcore.suggestions").fetchall()
+    return dict(rows)
+
+
+def test_what_is_no_longer_proposed_is_gone_and_may_come_back(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST, SECOND)))
+    save_advice(connection, 1, Advice((SECOND,)))
+    assert states(connection) == {"one": "gone", "two": "open"}
+    save_advice(connection, 1, Advice((FIRST, SECOND)))
+    assert states(connection) == {"one": "open", "two": "open"}
+
+
+def test_a_round_cut_short_retires_nothing(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    save_advice(connection, 1, Advice((), stopped_early=True))
+    assert states(connection) == {"one": "open"}
+
+
+def test_decisions_outlive_the_next_round(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST, SECOND)))
+    assert dismiss(connection, "one", "too large")
+    assert snooze(connection, "two", datetime.now(UTC) + timedelta(days=1))
+    save_advice(connection, 1, Advice((replace(FIRST, title="again"), SECOND)))
+    assert states(connection) == {"one": "dismissed", "two": "snoozed"}
+    assert not dismiss(connection, "three", "there is none")
+
+
+def test_a_snooze_ends(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    snooze(connection, "one", datetime.now(UTC) - timedelta(seconds=1))
+    save_advice(connection, 1, Advice((FIRST,)))
+    assert states(connection) == {"one": "open"}
+
+
+def test_an_applied_one_keeps_its_promise(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    connection.execute("UPDATE perfcore.suggestions SET state = 'applied'")
+    save_advice(connection, 1, Advice((replace(FIRST, saved_ms_per_hour=1.0),)))
+    save_advice(connection, 1, Advice(()))
+    rows = connection.execute("SELECT state, saved_ms_per_hour FROM perfcore.suggestions")
+    assert rows.fetchall() == [("applied", 10.0)]
+
+
+def test_silences_are_those_of_the_last_round(connection: Connection) -> None:
+    silence = Silence(-5, 7, "SELECT", SilenceReason.FAST, "0.1 ms")
+    save_advice(connection, 1, Advice((), (silence, replace(silence, fingerprint=6))))
+    save_advice(connection, 1, Advice((), (silence,)))
+    rows = connection.execute("SELECT fingerprint, reason, detail FROM perfcore.silences")
+    assert rows.fetchall() == [(-5, SilenceReason.FAST.value, "0.1 ms")]
+
+
+def test_forms_of_one_statement_are_added_up(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    for queryid, text in ((1, "SELECT a IN ($1)"), (2, "SELECT a IN ($1, $2)")):
+        connection.execute(
+            "INSERT INTO perfcore.statements (target_id, queryid, fingerprint, text) "
+            "VALUES (1, %s, 42, %s)",
+            (queryid, text),
+        )
+        for age_min in (10, 5):
+            connection.execute(
+                "INSERT INTO perfcore.statement_deltas "
+                "VALUES (1, %s, %s, %s, %s, %s, 3, 0, 0, 0, 8, 0)",
+                (
+                    queryid,
+                    now - timedelta(minutes=age_min),
+                    now - timedelta(minutes=age_min - 5),
+                    5,
+                    50.0 * queryid,
+                ),
+            )
+    (read,) = read_workload(connection, 1, now - timedelta(hours=1))
+    assert (read.fingerprint, read.queryid, read.text) == (42, 2, "SELECT a IN ($1, $2)")
+    assert (read.calls, read.total_exec_time_ms, read.rows) == (20, 300.0, 12)
+    assert (read.window_s, read.temp_blks_written) == (600.0, 32)
+
+
+def test_endpoints_and_writes_are_rates(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    connection.execute(
+        "INSERT INTO perfcore.endpoint_statements VALUES "
+        "(%s, 'shop', 'GET /orders', 42, 250, 500.0, 10, 9, 25)",
+        (now - timedelta(minutes=30),),
+    )
+    (use,) = read_endpoints(connection, now - timedelta(hours=1))[42]
+    assert (use.calls_per_request, use.mean_ms, use.repeated_share) == (25.0, 2.0, 0.9)
+    assert use.requests_per_hour == pytest.approx(20, rel=0.01)
+    connection.execute(
+        "INSERT INTO perfcore.table_deltas VALUES "
+        "(1, 'public', 'orders', %s, %s, 0, 0, 0, 0, 0, 0, 100, 40, 30, 5)",
+        (now - timedelta(minutes=30), now),
+    )
+    rate = read_write_rates(connection, 1, now - timedelta(hours=1))["public.orders"]
+    assert (rate.inserts, rate.updates, rate.hot_updates, rate.deletes) == (200, 80, 60, 10)

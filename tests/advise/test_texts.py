@@ -1,0 +1,60 @@
+"""What people paste and read."""
+
+from __future__ import annotations
+
+import ast
+
+from perfcore.advise.advisor import Advice
+from perfcore.advise.migration_text import alembic, django, migration_texts, plain_sql
+from perfcore.advise.report import render_text
+from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
+
+INDEX = Suggestion(
+    "one",
+    1,
+    "index",
+    'Index orders ("note")',
+    "It reads all. With an index it does not.",
+    Finding("seq_scan", "It reads all."),
+    Evidence.ESTIMATED,
+    12_000.0,
+    ddl="""CREATE INDEX CONCURRENTLY "i" ON "public"."orders" ("note") WHERE note = 'a%'""",
+    undo='DROP INDEX CONCURRENTLY "public"."i"',
+    caveats=("It is large.",),
+)
+
+
+def test_plain_sql_says_how_to_run_it_and_how_to_take_it_back() -> None:
+    text = plain_sql(INDEX)
+    assert "outside a transaction" in text
+    assert f"\n{INDEX.ddl};\n" in text
+    assert f"-- {INDEX.undo};" in text
+
+
+def test_migrations_are_valid_python_and_carry_the_statement() -> None:
+    for text in (alembic(INDEX), django(INDEX)):
+        constants = [n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant)]
+        assert INDEX.undo in constants
+        assert INDEX.ddl in [str(c).replace("%%", "%") for c in constants]
+    assert "atomic = False" in django(INDEX)
+    assert "autocommit_block" in alembic(INDEX)
+
+
+def test_what_executes_nothing_has_no_migration() -> None:
+    advice = Suggestion("x", 1, "cache", "t", "r", INDEX.finding, Evidence.ESTIMATED, 0.0)
+    assert migration_texts(advice) == {}
+
+
+def test_the_terminal_shows_gain_reason_and_ddl_and_counts_silences() -> None:
+    silences = (Silence(1, 1, "SELECT", SilenceReason.FAST),) * 2
+    assert render_text(Advice((INDEX,), silences, 7, 0.5, planner="twin")) == (
+        "1 suggestions (7 plans in 0.5 s, planner: twin)\n"
+        "\n"
+        '1. Index orders ("note") · saves 12.0 s per hour (estimated)\n'
+        "   It reads all. With an index it does not.\n"
+        "   But: It is large.\n"
+        """   CREATE INDEX CONCURRENTLY "i" ON "public"."orders" ("note") WHERE note = 'a%';\n"""
+        "\n"
+        "2 statements without a suggestion:\n"
+        f"     2  {SilenceReason.FAST.value}"
+    )
