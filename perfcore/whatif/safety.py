@@ -1,8 +1,9 @@
 """Refuse statements that must not be planned or executed for an experiment.
 
-These are the first two of several layers: the text and its parse. What runs afterwards still
-runs as one message of the extended protocol, READ ONLY, timed out and rolled back. A refusal
-reads "not run: <reason> (rule S12)"; the rules are those of the list of hostile statements.
+These are the first three of several layers: the text, its parse, and what the server itself
+says the statement would call. What runs afterwards still runs as one message of the extended
+protocol, READ ONLY, timed out and rolled back. A refusal reads "not run: <reason> (rule S12)";
+the rules are those of the list of hostile statements.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+import psycopg
 import sqlglot
+from psycopg.rows import TupleRow
 from sqlglot import Token, TokenType, exp
 from sqlglot.errors import SqlglotError
 
-from perfcore.errors import StatementRefused
+from perfcore.db import MARKER, query
+from perfcore.errors import PlanningFailed, StatementRefused
 
 MAX_BYTES = 64 * 1024
 _PLANNABLE = ("select", "with", "insert", "update", "delete", "merge", "values", "table", "(")
@@ -89,6 +93,14 @@ _RULE_OF_FUNCTION = (
     (r"pg_sleep.*", "S41"),
     (r"pg_prewarm|hypopg.*|autoprewarm.*", "S51"),
 )
+# Extensions whose functions only compute.
+_KNOWN_EXTENSIONS = frozenset(
+    "btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree "
+    "pg_trgm seg unaccent vector".split()
+)
+_HARMLESS_VOLATILE = frozenset(
+    "random random_normal clock_timestamp timeofday gen_random_uuid uuidv7".split()
+)
 _SECRET_RELATIONS = re.compile(
     r"pg_(authid|shadow|user_mapping|user_mappings|stats|statistic.*|stats_ext.*|hba_file_rules|"
     r"largeobject|subscription|file_settings|stat_activity|stat_statements)"
@@ -129,6 +141,61 @@ def check_select(text: str) -> None:
         raise _refused("it is not a SELECT", "S4")
     for node in tree.walk():
         _check_node(node)
+
+
+def check_calls(connection: psycopg.Connection[TupleRow], text: str) -> None:
+    """Raise StatementRefused where the server says that a SELECT calls what is not harmless.
+
+    It sees what no parser sees: `t.f` for `f(t)`, operators of other schemas, functions
+    within views. The statement, one that `check_select` passed, becomes a temporary view
+    that is rolled back, so it is analysed but neither planned nor run; the connection is in
+    autocommit, on a server that is not read-only, of a role with the TEMP right (a lab, or
+    the twin). Raises PlanningFailed where the statement does not fit the database.
+    """
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(
+                f"{MARKER} SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '100ms'"
+            )
+            body = _without_parameters(connection, text)
+            view = f"CREATE TEMP VIEW perfcore_asked AS SELECT 1 FROM (\n{body}\n) AS asked"
+            connection.cursor(binary=True).execute(view.encode())
+            rows = connection.execute(query("safety_read_calls"), {}).fetchall()
+    except psycopg.Error as error:
+        words = error.diag.message_primary or str(error)
+        raise PlanningFailed(f"not analysed: {words}") from error
+    for kind, schema, name, volatility, extension in rows:
+        if kind != "function":
+            raise _refused(f"it reads the foreign table {schema}.{name}", "S26")
+        if rule := _hostile(name):
+            raise _refused(f"it calls {name}()", rule)
+        if schema != "pg_catalog" and extension not in _KNOWN_EXTENSIONS:
+            raise _refused(f"it calls {schema}.{name}(), which is not PostgreSQL's own", "S49")
+        if volatility == "v" and name not in _HARMLESS_VOLATILE:
+            raise _refused(f"it calls {name}(), which may change something", "S9")
+
+
+def _without_parameters(connection: psycopg.Connection[TupleRow], text: str) -> str:
+    """Return the text with each `$n` as a null of the type that the server infers for it."""
+    tokens = [t for t in _checked(text) if t.token_type != TokenType.SEMICOLON]
+    text = text[: tokens[-1].end + 1]
+    places = [
+        (dollar.start, number.end + 1, int(number.text))
+        for dollar, number in zip(tokens, tokens[1:], strict=False)
+        if dollar.token_type == TokenType.PARAMETER and number.token_type == TokenType.NUMBER
+    ]
+    if not places:
+        return text
+    connection.cursor(binary=True).execute(f"PREPARE perfcore_asked AS {text}".encode())
+    row = connection.execute(
+        "SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements "
+        "WHERE name = 'perfcore_asked'"
+    ).fetchone()
+    connection.execute("DEALLOCATE perfcore_asked")
+    assert row is not None
+    for start, end, number in reversed(places):
+        text = f"{text[:start]}(NULL::{row[0][number - 1]}){text[end:]}"
+    return text
 
 
 def _check_node(node: exp.Expr) -> None:

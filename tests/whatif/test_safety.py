@@ -1,7 +1,8 @@
 import pytest
 
-from perfcore.errors import StatementRefused
-from perfcore.whatif.safety import check_plannable, check_select
+from perfcore.db import connect
+from perfcore.errors import PlanningFailed, StatementRefused
+from perfcore.whatif.safety import check_calls, check_plannable, check_select
 
 HOSTILE = {
     "S1": ["SELECT 1; SELECT 2", "SELECT 1 -- x\n; DROP TABLE t"],
@@ -13,7 +14,8 @@ HOSTILE = {
     "S8": ["SELECT * FROM t FOR UPDATE", "SELECT * FROM (SELECT * FROM t FOR SHARE) AS s"],
     "S9": ["SELECT public.wipe()", "SELECT wipe(a) FROM t", "SELECT * FROM wipe()",
            'SELECT "Lower"(a) FROM t', "SELECT evil.lower(a) FROM t",
-           "SELECT * FROM evil.upper('a')", "SELECT a FROM t ORDER BY evil.count(a)", "SELECT evil.now()"],
+           "SELECT * FROM evil.upper('a')", "SELECT a FROM t ORDER BY evil.count(a)",
+           "SELECT evil.now()"],
     "S14": ["SELECT * FROM t TABLESAMPLE system (wipe())"],
     "S15": ["SELECT nextval('s')", "SELECT setval('s', 1)"],
     "S16": ["SELECT pg_terminate_backend(pid) FROM t"],
@@ -103,3 +105,49 @@ def test_what_is_only_explained_may_write(text: str) -> None:
 def test_what_has_no_plan_is_refused(text: str, rule: str) -> None:
     with pytest.raises(StatementRefused, match=rf"\(rule {rule}\)$"):
         check_plannable(text)
+
+
+SCHEMA = """
+CREATE EXTENSION pg_trgm;
+CREATE EXTENSION postgres_fdw;
+CREATE TABLE t (a int, b text, at timestamptz);
+CREATE FUNCTION wipe(t) RETURNS int LANGUAGE sql VOLATILE AS 'DELETE FROM t RETURNING 1';
+CREATE FUNCTION sneak(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR || (LEFTARG = int, RIGHTARG = int, FUNCTION = sneak);
+CREATE VIEW trap AS SELECT wipe(t) FROM t;
+CREATE VIEW trap_in_a_trap AS SELECT * FROM trap;
+CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw;
+CREATE FOREIGN TABLE far (a int) SERVER away;
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("SELECT t.wipe FROM t", "S49"),
+        ("SELECT * FROM t WHERE a || 1", "S49"),
+        ("SELECT * FROM trap_in_a_trap", "S49"),
+        ("SELECT * FROM far", "S26"),
+    ],
+)
+def test_the_server_sees_what_the_parser_cannot(dsn: str, text: str, rule: str) -> None:
+    check_select(text)
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute(SCHEMA.encode())
+        with pytest.raises(StatementRefused, match=rf"\(rule {rule}\)$"):
+            check_calls(connection, text)
+
+
+def test_what_only_computes_passes_and_leaves_nothing(dsn: str) -> None:
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute(SCHEMA.encode())
+        for text in (
+            "SELECT x.a, y.a FROM t AS x JOIN t AS y USING (a) WHERE x.at > now() - $1::interval;",
+            "SELECT similarity(b, $1), count(*), random() FROM t GROUP BY 1 LIMIT $2 -- end",
+            "WITH r AS (SELECT lower(b) AS b FROM t WHERE b LIKE $1) SELECT * FROM r, r AS s",
+        ):
+            check_calls(connection, text)
+        with pytest.raises(PlanningFailed, match="does not exist"):
+            check_calls(connection, "SELECT gone FROM t")
+        row = connection.execute("SELECT to_regclass('perfcore_asked')").fetchone()
+    assert row == (None,)
