@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib
 import logging
 import math
 import os
@@ -105,6 +106,8 @@ class Recorder:
         self._limits = limits or Limits()
         self._sample_process = sample_process
         self._abandoned: list[object] = []
+        if self.is_enabled:
+            _import_what_the_thread_needs()
         self._arm()
         _RECORDERS.add(self)
 
@@ -216,6 +219,16 @@ class Recorder:
             atexit.register(self.close)
 
 
+def _import_what_the_thread_needs() -> None:
+    """Import while the application starts, not in the thread.
+
+    A process that forks while another thread imports a module leaves the child a lock that
+    nobody will ever release.
+    """
+    for name in ("psutil", "psycopg.types.json", "perfcore.db"):
+        importlib.import_module(name)
+
+
 def finite(name: str, value: float) -> float:
     """Return a metric's value as a float; ValueError with its name when it is not finite."""
     value = float(value)
@@ -255,7 +268,8 @@ class Flusher:
     def configure(self, interval_s: float, limits: Limits, sample_process: bool) -> None:
         self._interval_s = interval_s
         self._batcher = Batcher(self._recorder.service, self._process, limits)
-        self._sampler = ProcessSampler() if sample_process else None
+        self._sample_process = sample_process
+        self._sampler: ProcessSampler | None = None
 
     def abandon(self) -> None:
         """In a forked child: free the lock's copy, leave everything else to the parent."""
@@ -277,6 +291,8 @@ class Flusher:
 
     def run(self) -> None:
         """Flush each interval until stopped; no exception leaves the thread."""
+        if self._sample_process:
+            self._sampler = ProcessSampler()
         while True:
             self._wake.wait(self._interval_s)
             self._wake.clear()
@@ -354,7 +370,7 @@ class Flusher:
         return ""
 
     def _connect(self) -> psycopg.Connection[TupleRow]:
-        # Deferred: perfcore.db imports SQLAlchemy, which only the thread may take time for.
+        # Deferred: importing perfcore.collect must not import SQLAlchemy.
         from perfcore.db import ImpatientConnection, connect
 
         self._series_ids = {}

@@ -284,6 +284,35 @@ def test_a_forked_child_reports_its_own_and_not_its_parents(recorder: Recorder, 
     assert rows("SELECT count(DISTINCT process)::int FROM batches") == [(2,)]
 
 
+def test_forks_under_load_neither_hang_nor_double(tmp_path: Path) -> None:
+    code = f"""
+import os, threading, time
+from pathlib import Path
+from perfcore.collect import Recorder
+r = Recorder("shop", {_NOWHERE!r}, spool_folder=Path({str(tmp_path)!r}), interval_s=0.01)
+over = threading.Event()
+def load():
+    while not over.wait(0.0005):
+        r.metric("a", 1, "x")
+thread = threading.Thread(target=load)
+thread.start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        r.metric("b", 1, "x")
+        r.flush(20)
+        os._exit(r.accounting().missing or len(r.accounting().dropped))
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
+thread.join()
+r.flush(20)
+assert r.accounting().missing == 0 and r.accounting().dropped == {{}}, r.accounting()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_exit_of_a_process_delivers_what_is_left(
     store: str, make_recorder: Callable[..., Recorder], rows: Rows, tmp_path: Path
 ) -> None:
