@@ -1,0 +1,397 @@
+"""Trials and changes in the background of the pages; their state is in the store.
+
+A `Jobs` belongs to the process that serves the pages. What it runs can be watched from any
+process, because each step is written into `trials` and `changes`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from perfcore import db
+from perfcore.advise.loop import Twins
+from perfcore.advise.statement import Unparsable, plannable, read_statement
+from perfcore.codec import to_json
+from perfcore.config import Config
+from perfcore.errors import (
+    ChangeRefused,
+    PerfcoreError,
+    PlanningFailed,
+    StatementRefused,
+    TargetUnavailable,
+    TrialFailed,
+)
+from perfcore.lab import change
+from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
+from perfcore.lab.parameters import ParameterSet, parameter_sets
+from perfcore.lab.trial import TrialResult, run_trial
+from perfcore.types import IndexDefinition
+from perfcore.whatif.catalog import read_catalog
+from perfcore.whatif.hypopg import HypoPG
+from perfcore.whatif.planner import Planner
+
+MAX_TRIALS = 2
+LIMIT_ROWS = 20
+_MB = 1_000_000
+
+log = logging.getLogger(__name__)
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a planner says of a statement with and without the index."""
+
+    planner: str  # twin, hypopg
+    advisory: str  # why the target's own planner may differ, empty where it should not
+    cost_before: float
+    cost_after: float
+    index_bytes: int
+    used_index: bool
+    plan_before_text: str
+    plan_after_text: str
+    plan_before: dict[str, Any]
+    plan_after: dict[str, Any]
+    parameters: tuple[str | None, ...] | None = None  # None: the generic plan
+
+    @property
+    def ratio(self) -> float:
+        return self.cost_after / self.cost_before if self.cost_before else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """Everything a trial found; parts that were not reached are empty."""
+
+    statement_text: str = ""
+    estimates: tuple[Estimate, ...] = ()
+    lab: LabDescription | None = None
+    measured: TrialResult | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Jobs:
+    """Starts trials and changes, at most two trials at a time, the others wait."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._turns = threading.BoundedSemaphore(MAX_TRIALS)
+        self._twins = Twins(config)
+        self._twins_lock = threading.Lock()
+        with db.connect(config.store, autocommit=True) as store:
+            store.execute(db.query("lab_end_orphaned_trials"))
+
+    def start_trial(
+        self,
+        target_id: int,
+        target_name: str,
+        statement_text: str,
+        fingerprint: int,
+        index: IndexDefinition,
+        *,
+        suggestion_id: str | None = None,
+        pairs: int = 10,
+    ) -> str:
+        """Begin a trial and return its id at once.
+
+        Raises TrialFailed where the target is not one of PERFCORE_TARGETS.
+        """
+        target_dsn = self._target_dsn(target_name)
+        trial_id = str(uuid.uuid4())
+        with db.connect(self._config.store, autocommit=True) as store:
+            store.execute(
+                db.query("lab_insert_trial"),
+                {
+                    "trial_id": trial_id,
+                    "target_id": target_id,
+                    "suggestion_id": suggestion_id,
+                    "fingerprint": fingerprint,
+                    "index_body": Jsonb(to_json(index)),
+                },
+            )
+
+        def work() -> None:
+            with self._turns, db.connect(self._config.store, autocommit=True) as store:
+                job = _TrialJob(store, trial_id, statement_text, index)
+                with job.recorded():
+                    job.estimate(self._planners(target_name, target_dsn, job.share(0.0, 0.2)))
+                    lab_dsn = ensure_lab(self._config.lab, target_name)
+                    job.measure(target_dsn, lab_dsn, int(self._config.lab_max_mb * _MB), pairs)
+                    job.finish(suggestion_id)
+
+        _start(work, f"trial-{trial_id[:8]}")
+        return trial_id
+
+    def start_apply(
+        self,
+        target_id: int,
+        target_name: str,
+        index: IndexDefinition,
+        *,
+        suggestion_id: str | None = None,
+        fingerprints: Sequence[int] = (),
+    ) -> str:
+        """Begin to create the index on the target and return the change's id at once."""
+        apply_dsn = self._apply_dsn(target_name)
+        change_id = str(uuid.uuid4())
+        _start(
+            lambda: _quietly(
+                lambda: change.apply_index(
+                    self._config.store,
+                    apply_dsn,
+                    target_id,
+                    index,
+                    suggestion_id=suggestion_id,
+                    fingerprints=fingerprints,
+                    change_id=change_id,
+                )
+            ),
+            f"apply-{change_id[:8]}",
+        )
+        return change_id
+
+    def start_drop(
+        self,
+        target_id: int,
+        target_name: str,
+        schema: str,
+        name: str,
+        *,
+        suggestion_id: str | None = None,
+    ) -> str:
+        """Begin to drop an index that serves nobody; return the change's id at once."""
+        apply_dsn = self._apply_dsn(target_name)
+        change_id = str(uuid.uuid4())
+        _start(
+            lambda: _quietly(
+                lambda: change.apply_drop(
+                    self._config.store,
+                    apply_dsn,
+                    target_id,
+                    schema,
+                    name,
+                    suggestion_id=suggestion_id,
+                    change_id=change_id,
+                )
+            ),
+            f"drop-{change_id[:8]}",
+        )
+        return change_id
+
+    def start_revert(self, target_name: str, change_id: str) -> None:
+        """Begin to take a change back; the change's row tells how far it is."""
+        apply_dsn = self._apply_dsn(target_name)
+        _start(
+            lambda: _quietly(lambda: change.revert(self._config.store, apply_dsn, change_id)),
+            f"revert-{change_id[:8]}",
+        )
+
+    def may_apply(self, target_name: str) -> bool:
+        """Say whether there is a DSN with which this target may be changed."""
+        return target_name in self._config.apply_dsns
+
+    def close(self) -> None:
+        """End the twins; running threads end with the process."""
+        self._twins.close()
+
+    def _planners(self, name: str, dsn: str, report: Report) -> Iterator[Planner]:
+        """Yield the twin's planner, then HypoPG's where the target has it."""
+        report(0.1, "bringing the twin up to date")
+        with self._twins_lock:
+            yield self._twins.planner(name, dsn)
+        try:
+            hypopg = HypoPG(dsn)
+        except (PlanningFailed, TargetUnavailable):
+            return
+        with hypopg:
+            report(0.9, "asking HypoPG")
+            yield hypopg
+
+    def _target_dsn(self, name: str) -> str:
+        dsn = dict(self._config.targets).get(name)
+        if dsn is None:
+            raise TrialFailed(
+                f"{name!r} is not a target of this process", hint="name it in PERFCORE_TARGETS"
+            )
+        if not self._config.lab:
+            raise TrialFailed("there is no lab", hint="set PERFCORE_LAB to a PostgreSQL for trials")
+        return dsn
+
+    def _apply_dsn(self, name: str) -> str:
+        dsn = self._config.apply_dsns.get(name)
+        if dsn is None:
+            raise ChangeRefused(
+                f"nothing may be changed on {name}",
+                hint=f"set PERFCORE_APPLY_DSNS to {name}=postgresql://… of the tables' owner",
+            )
+        return dsn
+
+
+class _TrialJob:
+    """One trial: each part adds to the report, which is stored as it grows."""
+
+    def __init__(
+        self,
+        store: psycopg.Connection[Any],
+        trial_id: str,
+        statement_text: str,
+        index: IndexDefinition,
+    ) -> None:
+        self._store = store
+        self._trial_id = trial_id
+        self._text = statement_text
+        self._index = index
+        self._report = TrialReport(statement_text)
+        self._ended = False
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write down how the trial ends, whatever happens in it."""
+        self._update(state="running", message="starting")
+        try:
+            yield
+        except PerfcoreError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self._end("failed", f"{error}{hint}")
+        except psycopg.Error as error:
+            self._end("failed", error.diag.message_primary or str(error))
+        finally:
+            if not self._ended:
+                self._end("failed", "it ended unexpectedly: see Perfcore's log")
+
+    def share(self, start: float, end: float) -> Report:
+        """Return a progress for a part of the whole."""
+
+        def report(fraction: float, message: str) -> None:
+            self._update(progress=start + (end - start) * fraction, message=message)
+
+        return report
+
+    def estimate(self, planners: Iterator[Planner]) -> None:
+        """Ask each planner; one that cannot answer is a note, not the end."""
+        try:
+            for planner in planners:
+                self._add(planner)
+        except (PlanningFailed, StatementRefused, TargetUnavailable) as error:
+            self._note(f"no estimate: {error}")
+        self._update(result=self._report)
+
+    def _add(self, planner: Planner) -> None:
+        estimate = _estimate(planner, self._text, self._index, None)
+        self._report = replace(self._report, estimates=(*self._report.estimates, estimate))
+
+    def measure(self, target_dsn: str, lab_dsn: str, max_bytes: int, pairs: int) -> None:
+        """Copy the tables, choose values and run."""
+        with db.connect(target_dsn, autocommit=True) as target:
+            tables = _tables(self._text, self._index, target)
+        copying = self.share(0.2, 0.6)
+        described = copy_tables(target_dsn, lab_dsn, tables, max_bytes=max_bytes, progress=copying)
+        self._report = replace(self._report, lab=described)
+        self._update(result=self._report, message="choosing values")
+        with db.connect(lab_dsn, autocommit=True) as lab:
+            sets = parameter_sets(lab, self._text, read_catalog(lab))
+        self._measure(lab_dsn, sets, pairs)
+
+    def _measure(self, lab_dsn: str, sets: Sequence[ParameterSet], pairs: int) -> None:
+        measured = run_trial(
+            lab_dsn,
+            self._text,
+            self._index,
+            sets,
+            pairs=pairs,
+            progress=self.share(0.6, 1.0),
+        )
+        self._report = replace(self._report, measured=measured)
+
+    def finish(self, suggestion_id: str | None) -> None:
+        """Write the whole report down."""
+        if suggestion_id is not None:
+            self._store.execute(db.query("lab_mark_measured"), {"suggestion_id": suggestion_id})
+        self._end("done", "measured")
+
+    def _note(self, words: str) -> None:
+        self._report = replace(self._report, notes=(*self._report.notes, words))
+
+    def _end(self, state: str, message: str) -> None:
+        self._ended = True
+        progress = 1.0 if state == "done" else None
+        self._update(state=state, message=message, progress=progress, result=self._report)
+
+    def _update(
+        self,
+        *,
+        state: str | None = None,
+        progress: float | None = None,
+        message: str | None = None,
+        result: TrialReport | None = None,
+    ) -> None:
+        self._store.execute(
+            db.query("lab_update_trial"),
+            {
+                "trial_id": self._trial_id,
+                "state": state,
+                "progress": progress,
+                "message": message,
+                "result": Jsonb(to_json(result)) if result else None,
+            },
+        )
+
+
+def _estimate(
+    planner: Planner,
+    text: str,
+    index: IndexDefinition,
+    parameters: tuple[str | None, ...] | None,
+) -> Estimate:
+    # Of a LIMIT the generic plan knows nothing: the planner then assumes a tenth of all rows.
+    statement = plannable(text, limit_rows=LIMIT_ROWS if parameters is None else None)
+    before = planner.plan(statement, parameters)
+    after = planner.plan(statement, parameters, indexes=(index,))
+    return Estimate(
+        planner.name,
+        planner.advisory,
+        before.total_cost,
+        after.total_cost,
+        planner.index_bytes(index),
+        after.uses_index(index.name),
+        before.to_text(),
+        after.to_text(),
+        dict(before.document),
+        dict(after.document),
+        parameters,
+    )
+
+
+def _tables(text: str, index: IndexDefinition, target: psycopg.Connection[Any]) -> list[str]:
+    """Return the tables a trial needs: those the statement reads, and the index's own."""
+    try:
+        shape = read_statement(plannable(text), read_catalog(target))
+    except Unparsable as error:
+        raise TrialFailed(f"the statement could not be parsed: {error}") from error
+    if shape.unknown_relations:
+        raise TrialFailed(
+            f"the statement reads {', '.join(shape.unknown_relations)}, which is no ordinary table",
+            hint="trials on views and partitioned tables are not possible yet",
+        )
+    return sorted({u.qualified_name for u in shape.uses} | {f"{index.schema}.{index.table}"})
+
+
+def _start(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, name=f"perfcore-{name}", daemon=True).start()
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except PerfcoreError as error:
+        # The ledger has it as well, unless it was the store that failed.
+        log.warning("%s", error)
