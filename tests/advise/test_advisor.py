@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perfcore.advise.workload import EndpointUse
+from perfcore.errors import TargetUnavailable
+from perfcore.plan import Plan
 from perfcore.types import SilenceReason
-from tests.advise.conftest import Shop, index_suggestions, kinds, statement
+from perfcore.whatif.catalog import read_catalog
+from tests.advise.conftest import BuildingPlanner, Shop, index_suggestions, kinds, statement
 
 NEWEST = (
     "SELECT id, total, note FROM orders WHERE customer_id = $1 ORDER BY created_at DESC LIMIT $2"
@@ -88,6 +93,49 @@ def test_a_covering_index_where_it_saves_a_share_of_the_whole(shop: Shop) -> Non
         "SELECT sum(total) FROM orders WHERE customer_id BETWEEN $1 AND $2",
         "orders (customer_id) including total",
     )
+
+
+def test_an_order_is_no_answer_where_matches_are_guessed(shop: Shop) -> None:
+    text = "SELECT id FROM customers WHERE attributes @> CAST($1 AS jsonb) ORDER BY name LIMIT $2"
+    shop.assert_suggests(text, "customers using gin (attributes jsonb_path_ops)")
+
+
+def test_what_becomes_redundant_is_named(shop: Shop) -> None:
+    shop.planner.connection.execute("CREATE INDEX narrow ON orders (customer_id)")
+    try:
+        catalog = read_catalog(shop.planner.connection)
+        again = Shop(catalog, BuildingPlanner(shop.planner.connection, catalog))
+        text = "SELECT sum(total) FROM orders WHERE customer_id BETWEEN $1 AND $2"
+        found = again.assert_suggests(text, "orders (customer_id) including total")
+        assert "It makes narrow redundant: drop that one afterwards." in found.caveats
+        assert again.assert_no_suggestion(
+            "SELECT note FROM orders WHERE customer_id = $1", SilenceReason.SERVED
+        )
+    finally:
+        shop.planner.connection.execute("DROP INDEX narrow")
+
+
+def test_stale_statistics_come_before_any_index(shop: Shop) -> None:
+    tables = tuple(
+        replace(t, modified_since_analyze=50_000) if t.name == "orders" else t
+        for t in shop.catalog.tables
+    )
+    stale = Shop(replace(shop.catalog, tables=tables), shop.planner)
+    advice = stale.advise(NEWEST)
+    (found,) = advice.suggestions
+    assert (found.kind, found.ddl) == ("maintenance", 'ANALYZE "public"."orders"')
+    assert found.statements[0].text == NEWEST
+
+
+def test_a_planner_that_is_gone_ends_no_round(shop: Shop) -> None:
+    class Gone(BuildingPlanner):
+        def plan(self, *args: object, **more: object) -> Plan:
+            raise TargetUnavailable("the twin is gone")
+
+    gone = Gone(shop.planner.connection, shop.catalog)
+    advice = Shop(shop.catalog, gone).advise(NEWEST)
+    assert [s.reason for s in advice.silences] == [SilenceReason.PLANNING_FAILED]
+    assert advice.silences[0].detail == "the twin is gone"
 
 
 def test_both_branches_of_an_or(shop: Shop) -> None:

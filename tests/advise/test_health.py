@@ -58,6 +58,12 @@ def test_a_short_window_proves_nothing() -> None:
     assert kinds(replace(PLAIN, scans=0), hours=5) == []
 
 
+def test_a_short_window_is_enough_to_ask_where_the_table_is_busy() -> None:
+    (suggestion,) = found(replace(PLAIN, scans=0), hours=0.5, seq_scans=900)
+    assert "30 minutes, while orders was 900 times" in suggestion.finding.summary
+    assert "wait for a day" in suggestion.caveats[0]
+
+
 def test_keys_constraints_and_identities_stay() -> None:
     for kept in (
         {"is_primary": True},
