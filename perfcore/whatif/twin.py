@@ -352,7 +352,11 @@ class Twin:
         self._cached = CachedPlanner(self, source.catalog)
         self._shown: tuple[object, ...] = ()
         self._connections = self._stack.enter_context(contextlib.ExitStack())
-        self._planning = self._connections.enter_context(self._connect(source))
+        self._planning = self._connections.enter_context(self._connect(source.settings))
+        # This one sees tables only while they are emptied: it never learns of their further
+        # segments, which an open file would keep it believing in.
+        paths = [s for s in source.settings if s[0] == "search_path"]
+        self._building = self._connections.enter_context(self._connect(paths))
         self._super = self._connections.enter_context(self._superuser())
 
     def _close_connections(self) -> None:
@@ -361,11 +365,11 @@ class Twin:
     def _superuser(self) -> psycopg.Connection[TupleRow]:
         return db.connect(self._cluster.dsn(_DATABASE), autocommit=True)
 
-    def _connect(self, source: Source) -> psycopg.Connection[TupleRow]:
+    def _connect(self, settings: Sequence[tuple[str, str]]) -> psycopg.Connection[TupleRow]:
         host = f"127.0.0.1:{self._cluster.port}"
         dsn = f"postgresql://{_ROLE}:{quote(self._password)}@{host}/{_DATABASE}"
         connection = db.connect(dsn, autocommit=True)
-        for name, value in source.settings:
+        for name, value in settings:
             # A setting that 18 no longer has, or that the target's version bounds otherwise.
             with contextlib.suppress(psycopg.Error):
                 connection.execute("SELECT set_config(%s, %s, false)", [name, value])
@@ -403,8 +407,8 @@ class Twin:
             )
         estimate = self.index_bytes(index)
         try:
-            with _emptied(heap), self._connect(self.source) as connection:
-                connection.execute(index.ddl(concurrently=False, name=name).encode())
+            with _emptied(heap):
+                self._building.execute(index.ddl(concurrently=False, name=name).encode())
         except psycopg.Error as error:
             words = error.diag.message_primary or str(error)
             raise PlanningFailed(f"the index cannot exist: {words}: {index.ddl()}") from error
