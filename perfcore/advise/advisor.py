@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from perfcore.advise import caching, findings, rewrites
+from perfcore.advise import findings
 from perfcore.advise.candidates import Candidate, Proposal, propose, redundant_with, rows_of
 from perfcore.advise.costs import CostBook, OutOfTime
+from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
+from perfcore.advise.remedies import Remedies
 from perfcore.advise.selection import Selection, Selector, Work, table_of
 from perfcore.advise.statement import (
     StatementShape,
@@ -23,17 +25,14 @@ from perfcore.advise.statement import (
 from perfcore.advise.workload import (
     ENTRY_WRITE_MS,
     Endpoints,
-    EndpointUse,
     Options,
     WriteRate,
     Writes,
     find_table,
     writes_of,
 )
-from perfcore.errors import PerfcoreError
 from perfcore.types import (
     Catalog,
-    EndpointGain,
     Evidence,
     Finding,
     IndexDefinition,
@@ -45,12 +44,7 @@ from perfcore.types import (
 )
 from perfcore.whatif.planner import Planner
 
-_N_PLUS_ONE_CALLS = 5
-_N_PLUS_ONE_MS_PER_MINUTE = 50.0
 _SHOWN_GAIN = 0.05
-_MIN_SPILL_MB = 1.0
-_MAX_WORK_MEM_MB = 256
-_SPILL_TO_MEMORY = 2.5  # a sort needs more room in memory than its tapes take on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +127,9 @@ class _Round:
         helped = {g.fingerprint for s in suggestions for g in s.statements}
         self._explain_unhelped(helped)
         suggestions += self._other_suggestions()
-        suggestions += [self._with_victims(s) for s in self._health()]
+        suggestions += [
+            self._with_victims(s) for s in health(self.catalog, self.writes, self.options)
+        ]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
         return Advice(
             tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.suggestion_id))),
@@ -158,24 +154,12 @@ class _Round:
         if not shape.uses:
             others = ", ".join(shape.unknown_relations)
             return _silence(statement, SilenceReason.CATALOG_ONLY, others)
-        if detail := self._too_fast(statement):
+        if detail := too_fast(statement, self.options):
             return _silence(statement, SilenceReason.FAST, detail)
         proposal = propose(shape, self.catalog, min_table_rows=self.options.min_table_rows)
         if not proposal.candidates:
             return self._without_candidates(statement, shape, proposal)
         return self._weigh(statement, shape, proposal)
-
-    def _too_fast(self, statement: WorkloadStatement) -> str:
-        total = statement.mean_exec_time_ms * statement.calls_per_hour
-        slow = statement.mean_exec_time_ms >= self.options.min_mean_ms
-        if statement.calls >= self.options.min_calls and (
-            slow or total >= self.options.min_total_ms_per_hour
-        ):
-            return ""
-        return (
-            f"{statement.mean_exec_time_ms:,.2f} ms a call, {statement.calls} calls in "
-            f"{statement.window_s / 60:,.0f} minutes"
-        )
 
     def _without_candidates(
         self, statement: WorkloadStatement, shape: StatementShape, proposal: Proposal
@@ -289,7 +273,7 @@ class _Round:
                 "transactions that are open; writes go on."
             ),
             statements=statement_gains,
-            endpoints=self._endpoint_gains(statement_gains),
+            endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
         )
 
@@ -304,7 +288,7 @@ class _Round:
             cost = self.book.cost(work.text, indexes)
             if cost is not None and cost < work.base_cost * (1 - _SHOWN_GAIN):
                 after = work.mean_ms_at(cost, self.options.floor_ms)
-                gains.append((work, _gain(work.statement, work.base_cost, cost, after)))
+                gains.append((work, gain_of(work.statement, work.base_cost, cost, after)))
         gains.sort(key=lambda pair: (-pair[1].saved_ms_per_hour, pair[1].fingerprint))
         return gains
 
@@ -328,31 +312,7 @@ class _Round:
             f"{per_entry} ms an entry."
         )
 
-    def _endpoint_gains(self, gains: Sequence[StatementGain]) -> tuple[EndpointGain, ...]:
-        saved: dict[tuple[str, str], float] = {}
-        requests: dict[tuple[str, str], float] = {}
-        for gain in gains:
-            for use in self.endpoints.get(gain.fingerprint, ()):
-                key = (use.service, use.endpoint)
-                per_request = (gain.mean_ms_before - gain.mean_ms_after) * use.calls_per_request
-                saved[key] = saved.get(key, 0.0) + per_request
-                requests[key] = max(requests.get(key, 0.0), use.requests_per_hour)
-        made = [EndpointGain(s, e, ms, requests[s, e]) for (s, e), ms in saved.items()]
-        return tuple(
-            sorted(
-                made,
-                key=lambda g: (
-                    -g.saved_ms_per_request * g.requests_per_hour,
-                    g.service,
-                    g.endpoint,
-                ),
-            )
-        )
-
     # What no index answers
-
-    def _health(self) -> list[Suggestion]:
-        return health(self.catalog, self.writes, self.options)
 
     def _with_victims(self, suggestion: Suggestion) -> Suggestion:
         """Name the slow statements whose plans rest on stale statistics."""
@@ -364,237 +324,26 @@ class _Round:
         if name is None:
             return suggestion
         gains = tuple(
-            _gain(r.statement, 1.0, 1.0, r.statement.mean_exec_time_ms)
+            gain_of(r.statement, 1.0, 1.0, r.statement.mean_exec_time_ms)
             for r in self.reads
-            if r.shape is not None and r.shape.uses_of(name) and not self._too_fast(r.statement)
+            if r.shape is not None
+            and r.shape.uses_of(name)
+            and not too_fast(r.statement, self.options)
         )
-        return replace(suggestion, statements=gains, endpoints=self._endpoint_gains(gains))
+        return replace(
+            suggestion, statements=gains, endpoints=endpoint_gains(self.endpoints, gains)
+        )
 
     def _other_suggestions(self) -> list[Suggestion]:
+        remedies = Remedies(self.book, self.catalog, self.writes, self.endpoints, self.options)
         found: list[Suggestion] = []
         for read in self.reads:
-            if read.shape is None or read.shape.command != "select":
-                continue
-            found += self._repeated(read.statement)
-            if self._too_fast(read.statement):
-                continue
-            found += self._cacheable(read.statement, read.shape)
-            found += self._spill(read.statement)
-            if not self.out_of_time:
-                found += self._rewritten(read.statement)
+            if read.shape is not None and read.shape.command == "select":
+                try:
+                    found += remedies.for_statement(read.statement, read.shape)
+                except OutOfTime:
+                    self.out_of_time = True
         return list({s.suggestion_id: s for s in found}.values())
-
-    def _repeated(self, statement: WorkloadStatement) -> list[Suggestion]:
-        """Answer N+1: one request that sends the same statement again and again."""
-        found = []
-        for use in self.endpoints.get(statement.fingerprint, ()):
-            per_minute = use.calls_per_request * use.requests_per_hour / 60.0
-            spent = per_minute * max(use.mean_ms, statement.mean_exec_time_ms)
-            many = use.calls_per_request >= _N_PLUS_ONE_CALLS or use.repeated_share >= 0.2
-            if many and spent >= _N_PLUS_ONE_MS_PER_MINUTE:
-                found.append(self._n_plus_one(statement, use))
-        return found
-
-    def _n_plus_one(self, statement: WorkloadStatement, use: EndpointUse) -> Suggestion:
-        extra = max(use.calls_per_request - 1.0, 0.0)
-        round_trip = max(use.mean_ms - statement.mean_exec_time_ms, 0.0)
-        saved = extra * round_trip
-        calls = f"{use.calls_per_request:,.1f}".removesuffix(".0")
-        numbers = (
-            ("calls per request", calls),
-            ("most in one request", str(use.max_calls)),
-            ("time per call in the application", f"{use.mean_ms:,.2f} ms"),
-            ("of it in the database", f"{statement.mean_exec_time_ms:,.2f} ms"),
-            ("requests", f"{use.requests_per_hour:,.0f} per hour"),
-        )
-        subject = f"{statement.fingerprint}/{use.service}/{use.endpoint}"
-        mean = statement.mean_exec_time_ms
-        return self._suggestion(
-            "rewrite",
-            "n_plus_one/" + subject,
-            f"{use.endpoint} sends one statement {calls} times a request",
-            (
-                "Each row of a list is looked up on its own (N+1). One statement with all keys "
-                "answers the same in one round trip; most object mappers do it when asked "
-                "(selectinload, prefetch_related)."
-            ),
-            Finding(
-                "n_plus_one",
-                f"{use.endpoint} runs the same statement {calls} times in one request.",
-                numbers,
-            ),
-            saved * use.requests_per_hour,
-            statements=(_gain(statement, 1.0, 1.0, mean),),
-            endpoints=(EndpointGain(use.service, use.endpoint, saved, use.requests_per_hour),),
-            rewritten_sql=_or_empty(statement.text),
-            caveats=(
-                "The saving counts round trips only, measured in the application; the database "
-                "still reads the same rows.",
-            ),
-        )
-
-    def _cacheable(self, statement: WorkloadStatement, shape: StatementShape) -> list[Suggestion]:
-        found = caching.cacheable(statement, shape, self.writes)
-        if found is None:
-            return []
-        mean = statement.mean_exec_time_ms
-        gain = _gain(statement, 1.0, 1.0, mean * (1 - found.hit_rate))
-        return [
-            self._suggestion(
-                "cache",
-                f"cache/{statement.fingerprint}",
-                f"Keep the answer to {_short(statement.text)} for {found.ttl_s:.0f} s",
-                (
-                    "It takes no parameters, so everybody gets the same answer, and what it reads "
-                    "hardly changes. Kept in the application's memory it would run "
-                    f"{found.runs_per_hour:.0f} times an hour and process."
-                ),
-                Finding(
-                    "cacheable",
-                    f"It is asked {statement.calls_per_hour:,.0f} times an hour; its tables change "
-                    f"{found.writes_per_hour:,.0f} times an hour where it reads them.",
-                    (
-                        ("hit rate expected", f"{100 * found.hit_rate:.1f} %"),
-                        ("mean time", f"{mean:,.2f} ms"),
-                    ),
-                ),
-                found.saved_ms_per_hour,
-                statements=(gain,),
-                endpoints=self._endpoint_gains((gain,)),
-                caveats=(f"Readers may see an answer up to {found.ttl_s:.0f} s old.",),
-            )
-        ]
-
-    def _spill(self, statement: WorkloadStatement) -> list[Suggestion]:
-        spilled = findings.spilled_mb(statement)
-        if spilled < _MIN_SPILL_MB:
-            return []
-        wanted = 2 ** math.ceil(math.log2(spilled * _SPILL_TO_MEMORY))
-        work_mem = min(max(8, wanted), _MAX_WORK_MEM_MB)
-        mean = statement.mean_exec_time_ms
-        return [
-            self._suggestion(
-                "setting",
-                f"work_mem/{statement.fingerprint}",
-                f"Give {_short(statement.text)} {work_mem} MB of work_mem",
-                (
-                    "A sort or hash that does not fit into work_mem goes through temporary files. "
-                    "Raise it for this statement's transaction, not for the server: every "
-                    "connection may take it several times over."
-                ),
-                Finding(
-                    "sort_spill",
-                    f"Each call writes {spilled:,.1f} MB to temporary files.",
-                    (("mean time", f"{mean:,.2f} ms"),),
-                ),
-                0.0,
-                ddl=f"SET LOCAL work_mem = '{work_mem}MB'",
-                undo="RESET work_mem",
-                statements=(_gain(statement, 1.0, 1.0, mean),),
-                caveats=(
-                    "How much time it saves is only known by trying.",
-                    *(("It would need more than that.",) if wanted > work_mem else ()),
-                ),
-            )
-        ]
-
-    def _rewritten(self, statement: WorkloadStatement) -> list[Suggestion]:
-        found = []
-        try:
-            if page := rewrites.keyset(statement.text, self.catalog):
-                found += self._keyset(statement, page)
-            if anti_join := rewrites.not_exists(statement.text, self.catalog):
-                found += self._anti_join(statement, anti_join)
-        except OutOfTime:
-            self.out_of_time = True
-        return found
-
-    def _keyset(self, statement: WorkloadStatement, page: rewrites.Rewrite) -> list[Suggestion]:
-        """Offer the keyset page where the calls cost more than the first page would.
-
-        The depth that callers ask for is hidden; what gives it away is a time far from
-        what the first page's cost explains.
-        """
-        rows = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
-        first = self.book.cost(plannable(statement.text, limit_rows=rows))
-        deep = self.book.cost(plannable(statement.text))
-        if first is None or deep is None or first > deep * (1 - self.options.min_gain):
-            return []
-        mean = statement.mean_exec_time_ms
-        after = max(self.options.floor_ms, mean * first / deep)
-        return [self._rewrite(statement, page, "deep_offset", deep, first, after)]
-
-    def _anti_join(
-        self, statement: WorkloadStatement, anti_join: rewrites.Rewrite
-    ) -> list[Suggestion]:
-        rows = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
-        before = self.book.cost(plannable(statement.text, limit_rows=rows))
-        after = self.book.cost(plannable(anti_join.sql, limit_rows=rows))
-        if before is None or after is None or after > before * (1 - self.options.min_gain):
-            return []
-        mean = max(self.options.floor_ms, statement.mean_exec_time_ms * after / before)
-        return [self._rewrite(statement, anti_join, "not_in_nullable", before, after, mean)]
-
-    def _rewrite(
-        self,
-        statement: WorkloadStatement,
-        rewrite: rewrites.Rewrite,
-        kind: str,
-        cost_before: float,
-        cost_after: float,
-        mean_ms_after: float,
-    ) -> Suggestion:
-        gain = _gain(statement, cost_before, cost_after, mean_ms_after)
-        return self._suggestion(
-            "rewrite",
-            f"{rewrite.rule}/{statement.fingerprint}",
-            rewrite.title,
-            rewrite.why,
-            Finding(
-                kind,
-                f"{statement.mean_exec_time_ms:,.1f} ms a call; in the new form the planner's "
-                f"cost is {cost_after:,.0f} instead of {cost_before:,.0f}.",
-                (("calls", f"{statement.calls_per_hour:,.0f} per hour"),),
-            ),
-            gain.saved_ms_per_hour,
-            statements=(gain,),
-            endpoints=self._endpoint_gains((gain,)),
-            rewritten_sql=rewrite.sql,
-            caveats=(rewrite.obligation,),
-        )
-
-    def _suggestion(
-        self,
-        kind: str,
-        subject: str,
-        title: str,
-        reason: str,
-        finding: Finding,
-        saved_ms_per_hour: float,
-        *,
-        statements: tuple[StatementGain, ...],
-        endpoints: tuple[EndpointGain, ...] = (),
-        caveats: tuple[str, ...] = (),
-        rewritten_sql: str = "",
-        ddl: str = "",
-        undo: str = "",
-    ) -> Suggestion:
-        return Suggestion(
-            suggestion_id=suggestion_id(self.options.target_id, kind, subject),
-            target_id=self.options.target_id,
-            kind=kind,
-            title=title,
-            reason=reason,
-            finding=finding,
-            evidence=Evidence.ESTIMATED,
-            saved_ms_per_hour=saved_ms_per_hour,
-            ddl=ddl,
-            undo=undo,
-            statements=statements,
-            endpoints=endpoints,
-            caveats=caveats,
-            rewritten_sql=rewritten_sql,
-        )
 
 
 def _read(statement: WorkloadStatement, catalog: Catalog) -> _Read:
@@ -606,21 +355,6 @@ def _read(statement: WorkloadStatement, catalog: Catalog) -> _Read:
 
 def _silence(statement: WorkloadStatement, reason: SilenceReason, detail: str = "") -> Silence:
     return Silence(statement.fingerprint, statement.queryid, statement.text, reason, detail)
-
-
-def _gain(
-    statement: WorkloadStatement, before: float, after: float, mean_ms_after: float
-) -> StatementGain:
-    return StatementGain(
-        fingerprint=statement.fingerprint,
-        queryid=statement.queryid,
-        text=statement.text,
-        cost_before=before,
-        cost_after=after,
-        calls_per_hour=statement.calls_per_hour,
-        mean_ms_before=statement.mean_exec_time_ms,
-        mean_ms_after=mean_ms_after,
-    )
 
 
 def _one_per_fingerprint(silences: Iterable[Silence]) -> tuple[Silence, ...]:
@@ -641,7 +375,7 @@ def _index_reason(
         f"{finding.summary} {_IDEAS.get(candidate.pattern, 'With the index')} the planner's cost "
         f"falls from {best.cost_before:,.0f} to {best.cost_after:,.0f}, about "
         f"{best.mean_ms_before:,.1f} ms to {best.mean_ms_after:,.1f} ms a call, for "
-        f"{_short(best.text)}{others}. It takes about {size / 1e6:,.1f} MB."
+        f"{short(best.text)}{others}. It takes about {size / 1e6:,.1f} MB."
     )
 
 
@@ -675,15 +409,3 @@ def _columns_words(index: IndexDefinition) -> str:
     include = f" including {', '.join(index.include)}" if index.include else ""
     where = f" where {index.predicate}" if index.predicate else ""
     return f"{index.table}{method} ({keys}){include}{where}".replace('"', "")
-
-
-def _short(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= 60 else words[:57] + "..."
-
-
-def _or_empty(text: str) -> str:
-    try:
-        return rewrites.batch(text)
-    except PerfcoreError:
-        return ""
