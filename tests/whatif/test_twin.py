@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -241,6 +242,26 @@ def test_indexes_are_there_only_for_the_question_they_are_part_of(twin: Twin) ->
     assert twin.plan(statement).total_cost == base.total_cost
     again = twin.plan(statement, indexes=[one])
     assert again.uses_index("orders_note_idx")
+
+
+@pytest.mark.parametrize("name", ["orders_pkey", "public.orders_pkey"])
+def test_an_index_is_hidden_by_either_name_and_comes_back(twin: Twin, name: str) -> None:
+    statement = "SELECT * FROM orders WHERE id = $1"
+    assert not twin.plan(statement, hidden=[name]).uses_index("orders_pkey")
+    assert twin.plan(statement).uses_index("orders_pkey")
+
+
+def test_threads_do_not_see_each_others_indexes(twin: Twin) -> None:
+    statement = "SELECT * FROM orders WHERE note = $1"
+    index = parse_create_index("CREATE INDEX ON orders (note)")
+
+    def ask(number: int) -> bool:
+        with_index = number % 2 == 0
+        plan = twin.plan(statement, indexes=[index] if with_index else [])
+        return plan.uses_index(index.name) == with_index
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(40)))
 
 
 def test_a_question_asked_twice_is_planned_once(twin: Twin) -> None:
