@@ -1,0 +1,84 @@
+"""A whole round from the store through a real twin and back."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from perfcore.advise import loop
+from perfcore.config import Config, load_config
+from perfcore.db import connect
+from perfcore.errors import ConfigurationError
+from perfcore.store.targets import ensure_target
+
+SLOW = "SELECT id, total, note FROM orders WHERE customer_id = $1 ORDER BY created_at DESC LIMIT $2"
+
+
+def config(store: str, target: str, work_folder: Path) -> Config:
+    return load_config(
+        {
+            "PERFCORE_STORE": store,
+            "PERFCORE_TARGETS": f"shop={target}",
+            "PERFCORE_DATA_DIR": str(work_folder / "advise"),
+        }
+    )
+
+
+def record(store: str) -> None:
+    """Write down ten minutes in which the slow statement ran a hundred times."""
+    now = datetime.now(UTC)
+    with connect(store, autocommit=True) as connection:
+        ensure_target(connection, "shop")
+        connection.execute(
+            "INSERT INTO perfcore.statements (target_id, queryid, fingerprint, text) "
+            "VALUES (1, 11, 42, %s)",
+            (SLOW,),
+        )
+        connection.execute(
+            "INSERT INTO perfcore.statement_deltas "
+            "VALUES (1, 11, %s, %s, 100, 4000.0, 1000, 0, 0, 0, 0, 0)",
+            (now - timedelta(minutes=10), now),
+        )
+
+
+def open_titles(store: str) -> list[tuple[str, str]]:
+    with connect(store, autocommit=True) as connection:
+        return connection.execute("SELECT title, state FROM perfcore.suggestions").fetchall()
+
+
+def test_the_twin_prices_what_the_collector_stored(
+    store: str, shop_dsn: str, work_folder: Path
+) -> None:
+    record(store)
+    advice = loop.advise_target(config(store, shop_dsn, work_folder), "shop")
+    assert advice.planner == "twin"
+    assert "orders (customer_id, created_at DESC)" in loop.render_text(advice)
+    assert ("Index orders (customer_id, created_at DESC)", "open") in open_titles(store)
+
+
+def test_the_loop_goes_on_when_a_target_is_gone(
+    store: str, shop_dsn: str, work_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = shop_dsn.replace("/advise_shop", "/no_such_database")
+    stop = threading.Event()
+    worker = threading.Thread(
+        target=loop.run, args=(config(store, gone, work_folder), stop, 0.05), daemon=True
+    )
+    worker.start()
+    deadline = threading.Event()
+    for _ in range(200):
+        if caplog.text.count("no advice on shop this time") >= 2:
+            break
+        deadline.wait(0.05)
+    stop.set()
+    worker.join(10)
+    assert not worker.is_alive()
+    assert caplog.text.count("no advice on shop this time") >= 2
+
+
+def test_an_unknown_target_is_named(store: str, shop_dsn: str, work_folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="names: shop"):
+        loop.advise_target(config(store, shop_dsn, work_folder), "shpo")
