@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from psycopg import sql
 
@@ -20,8 +20,13 @@ _LOOK_AT_REPLICAS = (
 )
 
 
-def health(catalog: Catalog, writes: Writes, options: Options) -> list[Suggestion]:
-    """Return what the catalogue alone shows, in the order of its tables."""
+def health(
+    catalog: Catalog, writes: Writes, options: Options, *, indexed: Collection[str] = ()
+) -> list[Suggestion]:
+    """Return what the catalogue alone shows, in the order of its tables.
+
+    A table that is to be `indexed` is not blamed for cold reads: the index may end them.
+    """
     found: list[Suggestion] = []
     for table in catalog.tables:
         dropped: set[str] = set()
@@ -31,7 +36,8 @@ def health(catalog: Catalog, writes: Writes, options: Options) -> list[Suggestio
                     dropped.add(name)
                     found.append(suggestion)
         found += _stale(table, options)
-        found += _cold(table, options)
+        if table.name not in indexed:
+            found += _cold(table, options)
     return found
 
 

@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.report import render_text
+from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
     Connection,
     read_endpoints,
@@ -24,10 +26,10 @@ from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
 from perfcore.store.targets import ensure_target
-from perfcore.types import Target
+from perfcore.types import Suggestion, Target
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
-from perfcore.whatif.twin import Twin
+from perfcore.whatif.twin import Agreement, Twin
 
 __all__ = ["WINDOW", "advise_target", "render_text", "run", "run_once"]
 
@@ -44,12 +46,15 @@ def run_once(
     target: Target,
     planner: Planner,
     *,
+    check: Callable[[str], Agreement] | None = None,
     options: Options | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> Advice:
     """Advise on the target's last hour and write the advice down.
 
-    Raises TargetUnavailable when the target's catalogue cannot be read.
+    `check` compares the planner's plan of a statement, as things are, with the target's
+    own; where they differ the suggestion says so. Raises TargetUnavailable when the
+    target's catalogue cannot be read.
     """
     since = now() - WINDOW
     workload = read_workload(store, target.target_id, since)
@@ -64,8 +69,28 @@ def run_once(
     advice = advise(
         catalog, workload, planner, endpoints=endpoints, options=given, write_rates=rates
     )
+    if check is not None:
+        advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
     save_advice(store, target.target_id, advice)
     return advice
+
+
+def _checked(suggestion: Suggestion, check: Callable[[str], Agreement]) -> Suggestion:
+    """Add a caveat where the planner does not plan the statement as the target does today."""
+    if suggestion.index is None or not suggestion.statements:
+        return suggestion
+    try:
+        agreement = check(plannable(suggestion.statements[0].text))
+    except PerfcoreError as error:
+        caveat = f"The target's own plan could not be compared: {error}"
+        return replace(suggestion, caveats=(*suggestion.caveats, caveat))
+    if agreement.agrees:
+        return suggestion
+    caveat = (
+        f"The twin plans this statement at a cost of {agreement.twin_cost:,.0f}, the target itself "
+        f"at {agreement.target_cost:,.0f}: test the index in the lab before believing the estimate."
+    )
+    return replace(suggestion, caveats=(*suggestion.caveats, caveat))
 
 
 def advise_target(config: Config, name: str) -> Advice:
@@ -81,7 +106,7 @@ def advise_target(config: Config, name: str) -> Advice:
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
             options = _options(config, target.target_id)
-            return run_once(store, target, twin.planner, options=options)
+            return run_once(store, target, twin.planner, check=twin.self_check, options=options)
 
 
 def run(config: Config, stop: threading.Event, every_s: float) -> None:
@@ -104,14 +129,14 @@ class Twins:
         self._config = config
         self._twins: dict[str, Twin] = {}
 
-    def planner(self, name: str, dsn: str) -> Planner:
-        """Return the planner of the target's twin as the target is now."""
+    def current(self, name: str, dsn: str) -> Twin:
+        """Return the target's twin, as the target is now."""
         twin = self._twins.get(name)
         if twin is None:
             twin = self._twins[name] = Twin.build(dsn, self._config.data_dir)
         else:
             twin.refresh()
-        return twin.planner
+        return twin
 
     def forget(self, name: str) -> None:
         """Close the target's twin, so that the next one is made anew."""
@@ -130,7 +155,8 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
         with _store(config) as store:
             target = Target(ensure_target(store, name), name, dsn)
             options = _options(config, target.target_id)
-            advice = run_once(store, target, twins.planner(name, dsn), options=options)
+            twin = twins.current(name, dsn)
+            advice = run_once(store, target, twin.planner, check=twin.self_check, options=options)
     except (PerfcoreError, psycopg.Error, OSError) as error:
         log.warning("no advice on %s this time: %s", name, error)
         twins.forget(name)

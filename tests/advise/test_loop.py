@@ -13,6 +13,9 @@ from perfcore.config import Config, load_config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError
 from perfcore.store.targets import ensure_target
+from perfcore.types import Target
+from perfcore.whatif.twin import Agreement
+from tests.advise.conftest import Shop
 
 SLOW = "SELECT id, total, note FROM orders WHERE customer_id = $1 ORDER BY created_at DESC LIMIT $2"
 
@@ -56,7 +59,21 @@ def test_the_twin_prices_what_the_collector_stored(
     advice = loop.advise_target(config(store, shop_dsn, work_folder), "shop")
     assert advice.planner == "twin"
     assert "orders (customer_id, created_at DESC)" in loop.render_text(advice)
+    assert not any("The twin plans" in c for s in advice.suggestions for c in s.caveats)
     assert ("Index orders (customer_id, created_at DESC)", "open") in open_titles(store)
+
+
+def test_a_planner_that_plans_otherwise_is_not_believed_blindly(
+    store: str, shop: Shop, shop_dsn: str
+) -> None:
+    record(store)
+    target = Target(1, "shop", shop_dsn)
+    with connect(store, autocommit=True) as connection:
+        advice = loop.run_once(
+            connection, target, shop.planner, check=lambda text: Agreement(100.0, 150.0, True)
+        )
+    index = next(s for s in advice.suggestions if s.kind == "index")
+    assert "a cost of 150, the target itself at 100" in index.caveats[-1]
 
 
 def test_the_loop_goes_on_when_a_target_is_gone(
