@@ -109,7 +109,11 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
     from perfcore.codec import to_json
 
     if options.every:
-        loop.run(config, stop=_stop_on_signal(), every_s=options.every)
+        from perfcore.lab import tend
+
+        stop = _stop_on_signal()
+        tend.start(config, stop)
+        loop.run(config, stop=stop, every_s=options.every)
         return 0
     names = [name for name, _ in config.targets if options.target in ("", name)]
     if not names:

@@ -10,7 +10,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from perfcore.errors import (
 )
 from perfcore.lab import change
 from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
+from perfcore.lab.ledger import Change, read_change
 from perfcore.lab.parameters import ParameterSet, parameter_sets
 from perfcore.lab.trial import TrialResult, run_trial
 from perfcore.types import IndexDefinition
@@ -194,6 +195,15 @@ class Jobs:
             lambda: _quietly(lambda: change.revert(self._config.store, apply_dsn, change_id)),
             f"revert-{change_id[:8]}",
         )
+
+    def change(self, change_id: str) -> Change | None:
+        """Return a change as it is now, None before its intent is written."""
+        with (
+            db.connect(self._config.store, autocommit=True) as store,
+            suppress(ChangeRefused),
+        ):
+            return read_change(store, change_id)
+        return None
 
     def may_apply(self, target_name: str) -> bool:
         """Say whether there is a DSN with which this target may be changed."""

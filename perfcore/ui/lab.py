@@ -1,0 +1,369 @@
+"""The index lab: choose a statement and an index, see the estimate, the trial and the change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from perfcore import charts
+from perfcore.codec import from_json
+from perfcore.config import load_config
+from perfcore.errors import PerfcoreError
+from perfcore.lab.jobs import Estimate, Jobs, TrialReport
+from perfcore.lab.trial import SetResult, TrialResult
+from perfcore.plan import parse_plan
+from perfcore.store import read
+from perfcore.store.read import StoredSuggestion, StoredTrial
+from perfcore.types import ConfidenceInterval, IndexDefinition
+from perfcore.ui import frame, parts, words
+from perfcore.whatif.definition import parse_create_index
+
+_STATES = ("open", "applied", "snoozed", "dismissed")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is to be tried: one index, the statements it may help, and where."""
+
+    target_id: int
+    target: str
+    statements: tuple[tuple[int, str], ...]  # fingerprint, text
+    index: IndexDefinition
+    suggestion_id: str | None = None
+
+
+@st.cache_resource(show_spinner=False, on_release=Jobs.close)
+def jobs() -> Jobs:
+    """Return this process's background jobs."""
+    return Jobs(load_config())
+
+
+def choose() -> Subject | None:
+    """Return what the URL or the viewer names: a suggestion, or a query and a typed index."""
+    if queryid := frame.number_parameter("queryid"):
+        return _typed(queryid)
+    found = [
+        s for s in frame.read(read.suggestions, state=None)
+        if s.suggestion.kind == "index" and s.suggestion.index and s.state in _STATES
+    ]  # fmt: skip
+    if not found:
+        frame.nothing_here(
+            "No index is suggested yet",
+            "Open a query and choose “Try an index for it” to test one of your own.",
+        )
+        frame.link("queries", "Queries", icon=":material/database:")
+        return None
+    named = frame.parameter("suggestion")
+    position = next((n for n, s in enumerate(found) if s.suggestion_id == named), 0)
+    stored = st.selectbox(
+        "Suggestion", found, index=position, format_func=_suggestion_words, key="lab_suggestion"
+    )
+    return _suggested(stored)
+
+
+def _suggestion_words(stored: StoredSuggestion) -> str:
+    gain = words.ms(stored.suggestion.saved_ms_per_hour)
+    return f"{stored.suggestion.title} · saves {gain} per hour · {stored.state}"
+
+
+def _suggested(stored: StoredSuggestion) -> Subject | None:
+    suggestion = stored.suggestion
+    assert suggestion.index is not None
+    statements = tuple((s.fingerprint, s.text) for s in suggestion.statements)
+    return Subject(
+        suggestion.target_id,
+        _target_name(suggestion.target_id),
+        statements,
+        suggestion.index,
+        stored.suggestion_id,
+    )
+
+
+def _typed(queryid: int) -> Subject | None:
+    detail = frame.read(read.statement, queryid)
+    if detail is None:
+        frame.nothing_here("This query is not known", "Choose it again in the list of queries.")
+        return None
+    st.code(detail.text, language="sql", wrap_lines=True)
+    text = st.text_area(
+        "Index to test",
+        key="lab_ddl",
+        placeholder="CREATE INDEX ON orders (customer_id, created_at DESC)",
+        help="CREATE INDEX, without running it: only its structure is read.",
+    )
+    if not text.strip():
+        st.caption("Type a CREATE INDEX; nothing is run before you start the test.")
+        return None
+    try:
+        index = parse_create_index(text)
+    except PerfcoreError as error:
+        st.error(words.plain(str(error)))
+        return None
+    return Subject(detail.target_id, detail.target, ((detail.fingerprint, detail.text),), index)
+
+
+def _target_name(target_id: int) -> str:
+    targets = frame.read(read.targets)
+    return next((t.name for t in targets if t.target_id == target_id), "")
+
+
+def bench(subject: Subject) -> None:
+    """Draw what is to be tried, and the buttons that test and apply it."""
+    with parts.card("Index", f"on {words.plain(subject.target)}"):
+        st.code(f"{subject.index.ddl()};", language="sql", wrap_lines=True)
+        fingerprint, text = subject.statements[0] if subject.statements else (0, "")
+        if len(subject.statements) > 1:
+            fingerprint, text = st.selectbox(
+                "Statement",
+                subject.statements,
+                format_func=lambda s: words.one_line(s[1], 140),
+                key="lab_statement",
+            )
+        elif subject.suggestion_id:
+            st.code(text, language="sql", wrap_lines=True)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Test this index", icon=":material/science:", type="primary", key="test"):
+                _test(subject, fingerprint, text)
+            _apply_button(subject)
+        st.caption(
+            "The test plans it without building, then builds it in a lab copy of the tables and "
+            "runs the statement with and without it. The target is only read."
+        )
+
+
+def _test(subject: Subject, fingerprint: int, text: str) -> None:
+    try:
+        trial_id = jobs().start_trial(
+            subject.target_id,
+            subject.target,
+            text,
+            fingerprint,
+            subject.index,
+            suggestion_id=subject.suggestion_id,
+        )
+    except PerfcoreError as error:
+        _complain(error)
+        return
+    st.query_params["trial"] = trial_id
+    frame.forget()
+    st.rerun()
+
+
+def _apply_button(subject: Subject) -> None:
+    if not jobs().may_apply(subject.target):
+        st.caption(
+            "To apply from here, set PERFCORE_APPLY_DSNS; or copy the DDL and run it: the change "
+            "is noticed and judged all the same."
+        )
+        return
+    with st.popover(f"Apply to {subject.target}", icon=":material/bolt:", key="applying"):
+        st.markdown("Creates the index concurrently: reads and writes go on meanwhile.")
+        if st.button("Create the index now", type="primary", key="apply"):
+            try:
+                change_id = jobs().start_apply(
+                    subject.target_id,
+                    subject.target,
+                    subject.index,
+                    suggestion_id=subject.suggestion_id,
+                    fingerprints=[f for f, _ in subject.statements],
+                )
+            except PerfcoreError as error:
+                _complain(error)
+                return
+            st.query_params["change"] = change_id
+            frame.forget()
+            st.rerun()
+
+
+def _complain(error: PerfcoreError) -> None:
+    st.error(words.plain(f"{error} {error.hint}".strip()))
+
+
+def current_trial(subject: Subject) -> StoredTrial | None:
+    """Return the trial named in the URL, else the latest of this index."""
+    named = frame.parameter("trial")
+    trials = read.trials(frame.store())
+    mine = [t for t in trials if t.index.digest == subject.index.digest]
+    return next((t for t in mine if str(t.trial_id) == named), mine[0] if mine else None)
+
+
+@st.fragment(run_every=1.0)
+def watch_trial(trial_id: str) -> None:
+    """Show how far a running trial is; draw the page again at its end."""
+    trial = read.trial(frame.store(), trial_id)
+    if trial is None or trial.state in ("done", "failed"):
+        frame.forget()
+        st.rerun(scope="app")
+    st.progress(min(1.0, trial.progress), text=words.plain(trial.message or trial.state))
+
+
+@st.fragment(run_every=1.0)
+def watch_change(change_id: str) -> None:
+    """Show how far a change is, and its end."""
+    change = jobs().change(change_id)
+    if change is None or change.state in ("intended", "running"):
+        done, message = (change.progress, change.message) if change else (0.0, "")
+        st.progress(min(1.0, done), text=words.plain(message or "starting"))
+    elif change.state == "failed":
+        st.error(words.plain(change.message))
+    else:
+        st.success(
+            f"{words.code(change.object_name)} is {change.state}. Live traffic decides now "
+            "whether it helped; the ledger says so within a few minutes.",
+            icon=":material/check_circle:",
+        )
+        frame.link("ledger", "Open the ledger", icon=":material/receipt_long:", change=change_id)
+
+
+def result(trial: StoredTrial) -> None:
+    """Draw what a trial found, as far as it came."""
+    report = from_json(TrialReport, trial.result or {})
+    if trial.state == "failed":
+        st.error(words.plain(trial.message))
+    for estimate in report.estimates:
+        _estimate(estimate)
+    for note in report.notes:
+        st.caption(f":material/info: {words.plain(note)}")
+    if report.measured is not None:
+        _measured(report.measured)
+    _lab(report)
+
+
+def _estimate(estimate: Estimate) -> None:
+    with parts.card(
+        "Estimated",
+        f"by {words.plain(estimate.planner)}",
+        help="The planner's cost with and without the index; nothing was run.",
+    ):
+        verdict = (
+            words.change(estimate.cost_after, estimate.cost_before, "%", up_is_bad=True)
+            if estimate.used_index
+            else ":orange[the planner does not use it]"
+        )
+        st.markdown(
+            f"Cost {estimate.cost_before:,.0f} → **{estimate.cost_after:,.0f}** {verdict} · size "
+            f"{words.byte_size(estimate.index_bytes)}"
+        )
+        if estimate.advisory:
+            st.caption(words.plain(estimate.advisory))
+        _plans(estimate.plan_before, estimate.plan_after, f"estimate_{estimate.planner}")
+
+
+def _plans(before: object, after: object, key: str) -> None:
+    board = parts.Board(2, least_width_px=380)
+    for title, document in (("Without the index", before), ("With the index", after)):
+        with board.card(title):
+            plan = parse_plan(json.dumps(document))
+            tree, text = st.tabs(["Tree", "Text"])
+            with tree:
+                parts.chart(
+                    charts.plan_tree(plan, ink=parts.ink()),
+                    f"Plan {title.lower()}",
+                    key=f"{key}_{title}",
+                )
+            with text:
+                st.code(plan.to_text(), language=None)
+
+
+def interval(ratio: ConfidenceInterval) -> str:
+    """Return a ratio of times with its interval, in markdown.
+
+    >>> interval(ConfidenceInterval(0.05, 0.04, 0.07))
+    '**20 times faster** (95 % interval 14 to 25 times)'
+    >>> interval(ConfidenceInterval(0.98, 0.9, 1.1))
+    '**0.98 of the time** (95 % interval 0.90 to 1.10)'
+    """
+    if 0 < ratio.low and ratio.high < 0.9:
+        times = (f"{1 / r:.2g}" if r > 0.1 else f"{1 / r:.0f}" for r in
+                 (ratio.value, ratio.high, ratio.low))  # fmt: skip
+        value, low, high = times
+        return f"**{value} times faster** (95 % interval {low} to {high} times)"
+    return f"**{ratio.value:.2f} of the time** (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _measured(measured: TrialResult) -> None:
+    with parts.card(
+        "Measured",
+        f"{measured.pairs} interleaved pairs of runs for each set of values",
+        help="Medians of warm runs in the lab, with and without the index in random order; the "
+        "interval is a bootstrap over the runs.",
+    ):
+        use = "" if measured.used_index else " · :orange[the index was not used]"
+        st.markdown(
+            f"{interval(measured.ratio)} · built in {words.ms(measured.build_ms)}, "
+            f"{words.byte_size(measured.index_bytes)}{use}"
+        )
+        for note in measured.notes:
+            st.caption(f":material/info: {words.plain(note)}")
+        parts.chart(charts.before_after(_medians(measured.sets)), "Medians by set of values")
+        parts.table(_runs(measured.sets), _RUN_COLUMNS, key="lab_runs")
+    slowest = max(measured.sets, key=lambda s: s.baseline.median_ms)
+    _plans(slowest.baseline.plan, slowest.variant.plan, "measured")
+
+
+def _medians(sets: Sequence[SetResult]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "label": f"{s.label} values",
+                "before_ms": s.baseline.median_ms,
+                "after_ms": s.variant.median_ms,
+                "low_ms": s.baseline.median_ms * s.ratio.low,
+                "high_ms": s.baseline.median_ms * s.ratio.high,
+            }
+            for s in sets
+        ]
+    )
+
+
+def _runs(sets: Sequence[SetResult]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "label": s.label,
+                "parameters": words.one_line(", ".join(p or "NULL" for p in s.parameters), 120),
+                "before_ms": s.baseline.median_ms,
+                "after_ms": s.variant.median_ms,
+                "blocks_before": s.baseline.blocks_hit + s.baseline.blocks_read,
+                "blocks_after": s.variant.blocks_hit + s.variant.blocks_read,
+                "rows": s.variant.rows,
+                "used": "yes" if s.used_index else "no",
+            }
+            for s in sets
+        ]
+    )
+
+
+_RUN_COLUMNS = {
+    "label": parts.text("Values", "How common the values are among the rows."),
+    "parameters": parts.text("$1, $2, …", "Taken from real rows of the lab.", "medium"),
+    "before_ms": parts.number("Without", "%.2f ms", "Median of the runs without the index."),
+    "after_ms": parts.number("With", "%.2f ms", "Median of the runs with the index."),
+    "blocks_before": parts.number("Blocks without", "%,d", "8 kB blocks touched by the last run."),
+    "blocks_after": parts.number("Blocks with", "%,d", "8 kB blocks touched by the last run."),
+    "rows": parts.number("Rows", "%,d", "Rows returned."),
+    "used": parts.text("Index used"),
+}
+
+
+def _lab(report: TrialReport) -> None:
+    if report.lab is None:
+        return
+    lab = report.lab
+    copied = ", ".join(
+        f"{t.qualified_name} {words.count(t.rows)} rows{' (reused)' if t.is_reused else ''}"
+        for t in lab.tables
+    )
+    differs = [f"{d.name} {d.lab} instead of {d.target}" for d in lab.differences]
+    if lab.server_version != lab.target_version:
+        differs.insert(0, f"PostgreSQL {lab.server_version} instead of {lab.target_version}")
+    st.caption(
+        words.plain(
+            f"Lab: {copied}. Unlike the target: {'; '.join(differs) or 'nothing known'}. Warm "
+            "caches and no other traffic: compare the two variants, not their times with live ones."
+        )
+    )
