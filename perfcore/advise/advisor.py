@@ -127,12 +127,12 @@ class _Round:
         helped = {g.fingerprint for s in suggestions for g in s.statements}
         self._explain_unhelped(helped)
         suggestions += self._other_suggestions()
-        suggestions += [
-            self._with_victims(s) for s in health(self.catalog, self.writes, self.options)
-        ]
+        indexed = {s.index.table for s in suggestions if s.index is not None}
+        unasked = health(self.catalog, self.writes, self.options, indexed=indexed)
+        suggestions += [self._with_victims(s) for s in unasked]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
         return Advice(
-            tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.suggestion_id))),
+            tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.kind, s.title))),
             _one_per_fingerprint(s for s in self.silences if s.fingerprint not in advised),
             planner_calls=self.book.calls,
             elapsed_s=self.book.elapsed_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -32,13 +33,15 @@ PLAIN = IndexInfo(
 )
 
 
-def found(*indexes: IndexInfo, hours: float = 100, **table: object) -> list[Suggestion]:
+def found(
+    *indexes: IndexInfo, hours: float = 100, indexed: Collection[str] = (), **table: object
+) -> list[Suggestion]:
     info = replace(
         TableInfo(1, "public", "orders", 1e6, 10**8, (), indexes, live_rows=1_000_000),
         **table,  # type: ignore[arg-type]
     )
     catalog = Catalog(180000, "shop", NOW, (info,), NOW - timedelta(hours=hours))
-    return health(catalog, Writes({}), Options(target_id=1))
+    return health(catalog, Writes({}), Options(target_id=1), indexed=indexed)
 
 
 def kinds(*indexes: IndexInfo, hours: float = 100) -> list[tuple[str, str]]:
@@ -121,3 +124,4 @@ def test_a_table_read_past_the_cache_is_named() -> None:
     assert suggestion.finding.kind == "low_cache_hit"
     assert "50.0 %" in suggestion.finding.summary
     assert found(blocks_hit=500, blocks_read=500) == []
+    assert found(blocks_hit=500_000, blocks_read=500_000, indexed={"orders"}) == []
