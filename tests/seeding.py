@@ -161,8 +161,8 @@ def rollup_row(
 ) -> dict[str, Any]:
     """Return a row of metric_rollups that holds these values."""
     histogram = Histogram()
-    for value in values:
-        histogram.record(value)
+    for n, value in enumerate(values):
+        histogram.record(value, is_error=n < errors)
     return {
         "resolution": resolution,
         "bucket_start": at,

@@ -1,0 +1,1 @@
+"""Tables and trends: rollups and deltas in, pandas data frames out."""

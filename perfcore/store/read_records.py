@@ -1,0 +1,345 @@
+"""Reading single records of the store: advice, trials, changes, plans, targets, accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy
+
+from perfcore.codec import from_json
+from perfcore.plan import Plan, parse_plan
+from perfcore.store.fetch import fetch, snapshot
+from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TimeRange
+
+# A sender silent for longer than this is shown as gone.
+SILENT_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSuggestion:
+    """A suggestion with what became of it."""
+
+    suggestion: Suggestion
+    state: str  # open, dismissed, snoozed, applied, gone
+    state_reason: str
+    created_at: datetime
+    updated_at: datetime
+    snoozed_until: datetime | None = None
+
+    @property
+    def suggestion_id(self) -> str:
+        return self.suggestion.suggestion_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSilence:
+    """Why a statement has no suggestion, in a sentence."""
+
+    target_id: int
+    fingerprint: int
+    queryid: int
+    text: str
+    reason: str
+    detail: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial in the lab; `result` is what perfcore.lab wrote, None before it is done."""
+
+    trial_id: UUID
+    target_id: int
+    suggestion_id: str | None
+    fingerprint: int
+    index: IndexDefinition
+    state: str  # queued, running, done, failed
+    progress: float  # 0 to 1
+    message: str
+    started_at: datetime
+    finished_at: datetime | None
+    result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """Something done to a target; `verdict` is what perfcore.lab wrote, None before it judged."""
+
+    change_id: UUID
+    target_id: int
+    target: str
+    suggestion_id: str | None
+    kind: str  # create_index, drop_index, setting
+    object_name: str
+    ddl: str
+    undo: str
+    origin: str  # perfcore, by hand
+    state: str  # intended, running, applied, failed, reverted
+    message: str
+    index_oid: int | None
+    index_bytes: int | None
+    fingerprints: tuple[int, ...]
+    intended_at: datetime
+    started_at: datetime | None
+    applied_at: datetime | None
+    reverted_at: datetime | None
+    verdict: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """An instant to draw on every chart."""
+
+    marker_id: int
+    at: datetime
+    kind: str
+    label: str
+    target_id: int | None
+    service: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """A watched database as the collector last saw it; no DSN is kept in the store."""
+
+    target_id: int
+    name: str
+    server_version: int | None
+    database: str | None
+    last_seen_at: datetime | None
+    last_error: str
+    settings: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """A sending process: what arrived from it, and the running totals it told last."""
+
+    service: str
+    process: str
+    batches: int
+    samples: int
+    raw_samples: int
+    spooled_batches: int
+    last_received_at: datetime
+    last_sent_at: datetime
+    totals: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """Where the numbers come from, and whether they still come."""
+
+    read_at: datetime
+    processes: tuple[ProcessState, ...]
+    targets: tuple[TargetState, ...]
+
+    @property
+    def last_batch_at(self) -> datetime | None:
+        return max((p.last_received_at for p in self.processes), default=None)
+
+    @property
+    def last_seen_at(self) -> datetime | None:
+        """Return when the collector last read any target."""
+        return max((t.last_seen_at for t in self.targets if t.last_seen_at), default=None)
+
+    @property
+    def samples(self) -> int:
+        return sum(p.samples for p in self.processes)
+
+    @property
+    def sending(self) -> tuple[ProcessState, ...]:
+        """Return the processes heard of within the last minute."""
+        return tuple(
+            p
+            for p in self.processes
+            if (self.read_at - p.last_received_at).total_seconds() <= SILENT_AFTER_S
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A plan of a statement."""
+
+    plan_id: int
+    target_id: int
+    fingerprint: int
+    queryid: int
+    shape_hash: str
+    is_generic: bool
+    total_cost: float
+    plan: Plan
+    first_seen: datetime
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StatementDetail:
+    """A statement as the server knows it and, where a hook saw it, as the application sent it."""
+
+    target_id: int
+    target: str
+    queryid: int
+    fingerprint: int
+    text: str
+    application_text: str
+    first_seen: datetime
+    last_seen: datetime
+    queryids: tuple[int, ...]  # all that share the fingerprint on this target
+
+
+def suggestions(
+    store: sqlalchemy.Engine, target_id: int | None = None, state: str | None = "open"
+) -> list[StoredSuggestion]:
+    """Return suggestions in one state (None: in any), the most saving first."""
+    return _suggestions(store, None, target_id, state)
+
+
+def suggestion(store: sqlalchemy.Engine, suggestion_id: str) -> StoredSuggestion | None:
+    """Return a suggestion in whatever state, None if there is none of that id."""
+    return next(iter(_suggestions(store, suggestion_id, None, None)), None)
+
+
+def _suggestions(
+    store: sqlalchemy.Engine, suggestion_id: str | None, target_id: int | None, state: str | None
+) -> list[StoredSuggestion]:
+    filters = {"suggestion_id": suggestion_id, "target_id": target_id, "state": state}
+    return [
+        StoredSuggestion(from_json(Suggestion, body), *rest)
+        for body, *rest in fetch(store, "read_suggestions", filters)
+    ]
+
+
+def silences(store: sqlalchemy.Engine, target_id: int | None = None) -> list[StoredSilence]:
+    """Return why each other statement of the last round has no suggestion."""
+    return [
+        StoredSilence(target, fingerprint, queryid, text, _sentence(reason), detail, updated_at)
+        for target, fingerprint, queryid, text, reason, detail, updated_at in fetch(
+            store, "read_silences", {"target_id": target_id}
+        )
+    ]
+
+
+def _sentence(reason: str) -> str:
+    """Return the sentence of a reason that was stored by its name or as the sentence."""
+    return SilenceReason[reason].value if reason in SilenceReason.__members__ else reason
+
+
+def trials(
+    store: sqlalchemy.Engine, suggestion_id: str | None = None, *, limit: int = 200
+) -> list[StoredTrial]:
+    """Return the trials of a suggestion, or all, the latest first."""
+    return _trials(store, None, suggestion_id, limit)
+
+
+def trial(store: sqlalchemy.Engine, trial_id: UUID | str) -> StoredTrial | None:
+    """Return a trial, None if there is none of that id."""
+    known = _uuid(trial_id)
+    return next(iter(_trials(store, known, None, 1)), None) if known else None
+
+
+def _trials(
+    store: sqlalchemy.Engine, trial_id: UUID | None, suggestion_id: str | None, limit: int
+) -> list[StoredTrial]:
+    filters = {"trial_id": trial_id, "suggestion_id": suggestion_id, "limit": limit}
+    rows = fetch(store, "read_trials", filters)
+    return [StoredTrial(*_decoded(row, 4, partial(from_json, IndexDefinition))) for row in rows]
+
+
+def changes(store: sqlalchemy.Engine, *, limit: int = 500) -> list[StoredChange]:
+    """Return what was done to the targets, the latest first."""
+    return _changes(store, None, limit)
+
+
+def change(store: sqlalchemy.Engine, change_id: UUID | str) -> StoredChange | None:
+    """Return a change, None if there is none of that id."""
+    known = _uuid(change_id)
+    return next(iter(_changes(store, known, 1)), None) if known else None
+
+
+def _changes(store: sqlalchemy.Engine, change_id: UUID | None, limit: int) -> list[StoredChange]:
+    rows = fetch(store, "read_changes", {"change_id": change_id, "limit": limit})
+    return [StoredChange(*_decoded(row, 13, tuple)) for row in rows]
+
+
+def markers(store: sqlalchemy.Engine, r: TimeRange) -> list[Marker]:
+    """Return the markers of a range, the earliest first."""
+    rows = fetch(store, "read_markers", {"start": r.start, "end": r.end})
+    return [Marker(*row) for row in rows]
+
+
+def targets(store: sqlalchemy.Engine) -> list[TargetState]:
+    """Return the watched databases."""
+    return [TargetState(*row) for row in fetch(store, "read_targets")]
+
+
+def services(store: sqlalchemy.Engine) -> list[str]:
+    """Return the names of the applications that reported requests."""
+    return [str(row[0]) for row in fetch(store, "read_services")]
+
+
+def collection_state(store: sqlalchemy.Engine, now: datetime | None = None) -> CollectionState:
+    """Return who sends, what arrived from them, and when each target was last read."""
+    with snapshot(store) as seen:
+        processes = tuple(ProcessState(*row) for row in seen.rows("read_processes"))
+        watched = tuple(TargetState(*row) for row in seen.rows("read_targets"))
+    return CollectionState(now or datetime.now(UTC), processes, watched)
+
+
+def plans(
+    store: sqlalchemy.Engine, fingerprint: int, target_id: int | None = None
+) -> list[StoredPlan]:
+    """Return the plans of a statement, the one seen last first."""
+    return _plans(store, None, fingerprint, target_id)
+
+
+def plan(store: sqlalchemy.Engine, plan_id: int) -> StoredPlan | None:
+    """Return a plan, None if there is none of that id."""
+    return next(iter(_plans(store, plan_id, None, None)), None)
+
+
+def _plans(
+    store: sqlalchemy.Engine,
+    plan_id: int | None,
+    fingerprint: int | None,
+    target_id: int | None,
+) -> list[StoredPlan]:
+    filters = {"plan_id": plan_id, "fingerprint": fingerprint, "target_id": target_id}
+    rows = fetch(store, "read_plans", filters)
+    return [StoredPlan(*_decoded(row, 7, parse_plan)) for row in rows]
+
+
+def statement(
+    store: sqlalchemy.Engine,
+    queryid: int | None = None,
+    *,
+    fingerprint: int | None = None,
+    target_id: int | None = None,
+) -> StatementDetail | None:
+    """Return the statement of that queryid (or fingerprint), the one seen last if several."""
+    if queryid is None and fingerprint is None:
+        return None
+    filters = {"queryid": queryid, "fingerprint": fingerprint, "target_id": target_id}
+    rows = fetch(store, "read_statement", filters)
+    return next((StatementDetail(*_decoded(row, 8, tuple)) for row in rows), None)
+
+
+def _decoded(row: Sequence[Any], place: int, decode: Callable[[Any], Any]) -> list[Any]:
+    """Return the row with the value at one place decoded."""
+    values = list(row)
+    values[place] = decode(values[place])
+    return values
+
+
+def _uuid(text: UUID | str) -> UUID | None:
+    try:
+        return text if isinstance(text, UUID) else UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,78 @@
+"""Reading the rollups: each sample of a range once, from the cheapest rows that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy
+
+from perfcore.store.fetch import Snapshot, snapshot
+from perfcore.store.resolution import resolution_for, segments
+from perfcore.types import TimeRange
+
+
+@dataclass(frozen=True, slots=True)
+class RollupRow:
+    """A histogram of a series; several rows may share series and bucket, and add up."""
+
+    service: str
+    metric_name: str
+    unit: str
+    resolution: str
+    bucket_start: datetime
+    count: int
+    error_count: int
+    sum: float
+    min: float
+    max: float
+    buckets: bytes
+
+
+def series_rollups(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    metric_type: str,
+    *,
+    service: str | None = None,
+    names: Sequence[str] | None = None,
+    resolution: str | None = None,
+    now: datetime | None = None,
+) -> list[RollupRow]:
+    """Return the rollups that cover the range, its start moved back to a whole minute.
+
+    Without a resolution: minutes up to six hours, hours up to fourteen days, days beyond.
+    What the roller has not reached yet comes from finer rows.
+    """
+    with snapshot(store) as seen:
+        return rollups(seen, r, metric_type, service, names, resolution, now)
+
+
+def rollups(
+    seen: Snapshot,
+    r: TimeRange,
+    metric_type: str,
+    service: str | None = None,
+    names: Sequence[str] | None = None,
+    resolution: str | None = None,
+    now: datetime | None = None,
+) -> list[RollupRow]:
+    """Return the same as series_rollups, within a snapshot that other questions share."""
+    rolled_until: dict[str, datetime] = dict(seen.rows("read_rollup_progress"))
+    wanted = resolution or resolution_for(r)
+    found: list[RollupRow] = []
+    for part in segments(r, wanted, rolled_until, now or datetime.now(UTC)):
+        rows = seen.rows(
+            "read_rollups",
+            {
+                "resolution": part.resolution,
+                "start": part.start,
+                "end": part.end,
+                "metric_type": metric_type,
+                "service": service,
+                "names": None if names is None else list(names),
+            },
+        )
+        found += [RollupRow(a, b, c, part.resolution, *rest) for a, b, c, *rest in rows]
+    return found
