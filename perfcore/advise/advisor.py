@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perfcore.advise import findings
@@ -25,6 +25,7 @@ from perfcore.advise.statement import (
 from perfcore.advise.workload import (
     ENTRY_WRITE_MS,
     Endpoints,
+    ForeignKey,
     Options,
     WriteRate,
     Writes,
@@ -68,6 +69,7 @@ def advise(
     endpoints: Endpoints | None = None,
     options: Options | None = None,
     write_rates: Mapping[str, WriteRate] | None = None,
+    foreign_keys: Collection[ForeignKey] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Advice:
     """Return suggestions, the most time saved first, and a reason for every other statement.
@@ -77,7 +79,8 @@ def advise(
     weighed so far is returned and `stopped_early` says so.
     """
     given = options or Options()
-    return _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock).run()
+    this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock)
+    return this.run(foreign_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class _Round:
         self.silences: list[Silence] = []
         self.out_of_time = False
 
-    def run(self) -> Advice:
+    def run(self, foreign_keys: Collection[ForeignKey] = ()) -> Advice:
         for read in self.reads:
             silence = self._consider(read)
             if silence is not None:
@@ -128,7 +131,9 @@ class _Round:
         self._explain_unhelped(helped)
         suggestions += self._other_suggestions()
         indexed = {s.index.table for s in suggestions if s.index is not None}
-        unasked = health(self.catalog, self.writes, self.options, indexed=indexed)
+        unasked = health(
+            self.catalog, self.writes, self.options, indexed=indexed, foreign_keys=foreign_keys
+        )
         suggestions += [self._with_victims(s) for s in unasked]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
         return Advice(

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from perfcore.advise.candidates import is_stale, plain, rows_of
 from perfcore.advise.identity import suggestion_id
-from perfcore.advise.workload import Options, WriteRate, Writes
+from perfcore.advise.workload import ForeignKey, Options, WriteRate, Writes
 from perfcore.types import Catalog, Evidence, Finding, IndexInfo, Suggestion, TableInfo
 
 MIN_INDEX_BYTES = 1 << 20
@@ -21,24 +21,40 @@ _LOOK_AT_REPLICAS = (
 
 
 def health(
-    catalog: Catalog, writes: Writes, options: Options, *, indexed: Collection[str] = ()
+    catalog: Catalog,
+    writes: Writes,
+    options: Options,
+    *,
+    indexed: Collection[str] = (),
+    foreign_keys: Collection[ForeignKey] = (),
 ) -> list[Suggestion]:
     """Return what the catalogue alone shows, in the order of its tables.
 
     A table that is to be `indexed` is not blamed for cold reads: the index may end them.
+    An index on a foreign key is never called unused: deletes in the other table need it.
     """
     found: list[Suggestion] = []
     for table in catalog.tables:
         dropped: set[str] = set()
+        needed = {i.name for i in table.indexes if _serves_a_reference(i, table, foreign_keys)}
         for make in (_invalid, _duplicates, _unused):
             for suggestion, name in make(table, catalog, writes, options):
-                if name not in dropped:
+                if name not in dropped and not (make is _unused and name in needed):
                     dropped.add(name)
                     found.append(suggestion)
         found += _stale(table, options)
         if table.name not in indexed:
             found += _cold(table, options)
     return found
+
+
+def _serves_a_reference(
+    index: IndexInfo, table: TableInfo, foreign_keys: Collection[ForeignKey]
+) -> bool:
+    return any(
+        name == table.qualified_name and set(index.keys[: len(columns)]) == set(columns)
+        for name, columns in foreign_keys
+    )
 
 
 _Found = Iterator[tuple[Suggestion, str]]

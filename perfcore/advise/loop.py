@@ -17,6 +17,7 @@ from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
     Connection,
     read_endpoints,
+    read_foreign_keys,
     read_workload,
     read_write_rates,
     save_advice,
@@ -63,11 +64,18 @@ def run_once(
     try:
         with connect(target.dsn, autocommit=True) as connection:
             catalog = read_catalog(connection)
-    except psycopg.OperationalError as error:
-        raise TargetUnavailable(f"{target.name} cannot be reached: {error}") from error
+            foreign_keys = read_foreign_keys(connection)
+    except psycopg.Error as error:
+        raise TargetUnavailable(f"{target.name} cannot be read: {error}") from error
     given = options or Options(target_id=target.target_id)
     advice = advise(
-        catalog, workload, planner, endpoints=endpoints, options=given, write_rates=rates
+        catalog,
+        workload,
+        planner,
+        endpoints=endpoints,
+        options=given,
+        write_rates=rates,
+        foreign_keys=foreign_keys,
     )
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))

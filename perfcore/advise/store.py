@@ -1,4 +1,4 @@
-"""Advice and its raw material in the store."""
+"""Advice and its raw material in the store, and what else it needs of a target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from perfcore.advise.advisor import Advice
-from perfcore.advise.workload import Endpoints, EndpointUse, WriteRate
+from perfcore.advise.workload import Endpoints, EndpointUse, ForeignKey, WriteRate
 from perfcore.codec import to_json
 from perfcore.db import query
 from perfcore.types import WorkloadStatement
@@ -64,6 +64,13 @@ def read_write_rates(store: Connection, target_id: int, since: datetime) -> dict
         per_hour = 3600.0 / seconds if seconds else 0.0
         rates[f"{schema}.{table}"] = WriteRate(*(c * per_hour for c in counts))
     return rates
+
+
+def read_foreign_keys(target: Connection) -> tuple[ForeignKey, ...]:
+    """Return the referencing columns of the target's tables."""
+    return tuple(
+        (name, tuple(columns)) for name, columns in _rows(target, "advise_read_foreign_keys")
+    )
 
 
 def save_advice(store: Connection, target_id: int, advice: Advice) -> None:

@@ -25,6 +25,7 @@ class EndpointUse:
     repeated_share: float = 0.0  # of these requests, those that ran it five times or more
 
 
+ForeignKey = tuple[str, tuple[str, ...]]  # "schema.table" and its referencing columns
 Endpoints = Mapping[int, Sequence[EndpointUse]]  # by fingerprint
 
 

@@ -57,6 +57,14 @@ def test_an_index_nobody_scanned_is_offered_with_its_undo() -> None:
     assert any("replica" in c for c in suggestion.caveats)
 
 
+def test_an_index_on_a_foreign_key_is_never_called_unused() -> None:
+    table = TableInfo(1, "public", "orders", 1e6, 10**8, (), (replace(PLAIN, scans=0),))
+    catalog = Catalog(180000, "shop", NOW, (table,), NOW - timedelta(hours=100))
+    keys = [("public.orders", ("customer_id",))]
+    assert len(health(catalog, Writes({}), Options())) == 1
+    assert health(catalog, Writes({}), Options(), foreign_keys=keys) == []
+
+
 def test_a_short_window_proves_nothing() -> None:
     assert kinds(replace(PLAIN, scans=0), hours=5) == []
 

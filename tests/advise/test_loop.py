@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from perfcore.advise import loop
+from perfcore.advise.store import read_foreign_keys
 from perfcore.config import Config, load_config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError
@@ -99,3 +100,10 @@ def test_the_loop_goes_on_when_a_target_is_gone(
 def test_an_unknown_target_is_named(store: str, shop_dsn: str, work_folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="names: shop"):
         loop.advise_target(config(store, shop_dsn, work_folder), "shpo")
+
+
+def test_foreign_keys_are_read_with_their_columns(dsn: str) -> None:
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE a (x int, y int, PRIMARY KEY (x, y))")
+        connection.execute("CREATE TABLE b (q int, p int, FOREIGN KEY (q, p) REFERENCES a)")
+        assert read_foreign_keys(connection) == (("public.b", ("p", "q")),)
