@@ -1,11 +1,12 @@
-"""Endpoints over a range: how fast, how often, how many errors, and what their time goes to."""
+"""Endpoints: how often, how fast, how often wrong, and which statements took their time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 import sqlalchemy
@@ -22,11 +23,13 @@ from perfcore.aggregate.frames import (
     ratio,
 )
 from perfcore.aggregate.merge import Merged, merge_rows, quantiles
-from perfcore.store.fetch import fetch
-from perfcore.store.read_rollups import RollupRow, series_rollups
-from perfcore.store.resolution import MINUTE, UNITS, bucket_width, floor, resolution_for
+from perfcore.store.fetch import fetch, snapshot
+from perfcore.store.read_rollups import RollupRow, rollups, series_rollups
+from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor
 from perfcore.types import MetricType, TimeRange
 
+# A day is drawn from its minutes: hours would leave 24 points of it.
+_MINUTES_DRAWN_UP_TO = DAY + 2 * HOUR
 _TABLE = {
     "service": TEXT, "endpoint": TEXT, "requests": WHOLE, "errors": WHOLE, "error_rate": NUMBER,
     "p50_ms": NUMBER, "p95_ms": NUMBER, "p99_ms": NUMBER, "max_ms": NUMBER, "mean_ms": NUMBER,
@@ -34,48 +37,69 @@ _TABLE = {
 }  # fmt: skip
 _TREND = {
     "time": TIME, "p50_ms": NUMBER, "p95_ms": NUMBER, "p99_ms": NUMBER, "requests": WHOLE,
-    "errors": WHOLE, "requests_per_min": NUMBER, "is_partial": FLAG,
+    "errors": WHOLE, "requests_per_min": NUMBER, "partial": FLAG,
 }  # fmt: skip
-_PROCESS = {"time": TIME, "mean": NUMBER, "max": NUMBER}
 _STATEMENTS = {
     "fingerprint": WHOLE, "queryid": MAYBE_WHOLE, "text": TEXT, "calls": WHOLE,
     "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER,
     "share_of_endpoint": NUMBER, "max_calls": WHOLE, "repeated_requests": WHOLE,
+    "requests": WHOLE,
 }  # fmt: skip
+_PROCESS = {"time": TIME, "mean": NUMBER, "max": NUMBER}
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A range in six numbers, each None where nothing was measured."""
+    """The overview's tiles; each is None when nothing was measured."""
 
-    requests: int
     p95_ms: float | None
     requests_per_min: float | None
-    error_rate: float | None
-    db_ms_per_request: float | None  # statements' time in the applications, per request
-    cache_hit_ratio: float | None  # of blocks that the targets asked their buffer cache for
-    memory_rss_bytes: float | None  # mean, summed over the services
+    error_rate: float | None  # errors / requests
+    db_ms_per_request: float | None  # statements run within requests, as the application saw them
+    cache_hit_ratio: float | None  # of all blocks that the targets read
+    memory_rss_bytes: float | None  # mean over the range and the processes
 
 
 def endpoint_table(
-    store: sqlalchemy.Engine, r: TimeRange, service: str | None = None
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str | None = None,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
-    """Return a row for each endpoint, the one that took most time in all first."""
-    rows = series_rollups(store, r, MetricType.API_ENDPOINT, service=service)
+    """Return a row per endpoint, the one that took the most time first.
+
+    Rates are over the part of the range that was observed: from the first minute with a
+    request of any endpoint to the range's end, or to now.
+    """
+    rows = series_rollups(store, r, MetricType.API_ENDPOINT, service=service, now=now)
+    minutes = observed_minutes(rows, r, now)
     merged = merge_rows(rows, [(row.service, row.metric_name) for row in rows])
-    minutes = _covered_minutes(rows, r)
-    table = frame(
-        _TABLE,
-        (
-            {
-                "service": of, "endpoint": name, "requests": m.count, "errors": m.error_count,
-                "error_rate": m.error_rate, **quantiles(m), "max_ms": m.max, "mean_ms": m.mean,
-                "requests_per_min": m.count / minutes, "total_ms": m.sum,
-            }
-            for (of, name), m in merged.items()
-        ),
-    )  # fmt: skip
-    return table.sort_values(["total_ms", "endpoint"], ascending=[False, True], ignore_index=True)
+    table = frame(_TABLE, (_endpoint(*key, m, minutes) for key, m in merged.items()))
+    return table.sort_values("total_ms", ascending=False, ignore_index=True)
+
+
+def _endpoint(service: str, endpoint: str, m: Merged, minutes: float) -> dict[str, Any]:
+    return {
+        "service": service,
+        "endpoint": endpoint,
+        "requests": m.count,
+        "errors": m.error_count,
+        "error_rate": m.error_rate,
+        **quantiles(m),
+        "max_ms": m.max,
+        "mean_ms": m.mean,
+        "requests_per_min": ratio(m.count, minutes),
+        "total_ms": m.sum,
+    }
+
+
+def observed_minutes(rows: Sequence[RollupRow], r: TimeRange, now: datetime | None = None) -> float:
+    """Return the minutes from the first row, or the range's start if later, to its end or now."""
+    if not rows:
+        return 0.0
+    first = max(min(row.bucket_start for row in rows), floor(r.start, MINUTE))
+    return max((min(r.end, now or datetime.now(UTC)) - first) / MINUTE, 1 / 60)
 
 
 def latency_trend(
@@ -86,86 +110,57 @@ def latency_trend(
     *,
     now: datetime | None = None,
 ) -> pd.DataFrame:
-    """Return percentiles and rates per step, from the first step with requests on.
+    """Return percentiles and counts in at most 240 steps, from the first that holds a request.
 
-    A step without requests has nan percentiles and zero requests: a gap, not a zero.
+    Steps without a request are there with 0 requests and nan percentiles. The last step is
+    marked partial when it is not over; its rate is over the seconds it has.
     """
-    width = _width(r)
-    buckets = Buckets(r, width, now)
-    names = None if endpoint is None else [endpoint]
-    rows = series_rollups(
-        store, buckets.range, MetricType.API_ENDPOINT, service=service, names=names
+    buckets, rows = _trend_rows(
+        store, r, MetricType.API_ENDPOINT, service, [endpoint] if endpoint else None, now
     )
     merged = merge_rows(rows, [buckets.of(row.bucket_start) for row in rows])
     starts = buckets.starts(min(merged)) if merged else []
-    empty = Merged()
-    return frame(
-        _TREND,
-        (
-            {
-                "time": at,
-                **quantiles(m),
-                "requests": m.count,
-                "errors": m.error_count,
-                "requests_per_min": m.count / buckets.minutes(at),
-                "is_partial": buckets.is_partial(at),
-            }
-            for at in starts
-            for m in [merged.get(at, empty)]
-        ),
-    )
+    return frame(_TREND, (_step(buckets, at, merged.get(at, Merged())) for at in starts))
 
 
-def summary(store: sqlalchemy.Engine, r: TimeRange) -> Summary:
-    """Return the range's numbers for the overview."""
-    requests = series_rollups(store, r, MetricType.API_ENDPOINT)
-    all_requests = _sum(requests)
-    statements = sum(row.sum for row in series_rollups(store, r, MetricType.DATABASE_QUERY))
-    blocks = fetch(
+def _step(buckets: Buckets, at: datetime, m: Merged) -> dict[str, Any]:
+    return {
+        "time": at,
+        **quantiles(m),
+        "requests": m.count,
+        "errors": m.error_count,
+        "requests_per_min": m.count / buckets.minutes(at),
+        "partial": buckets.is_partial(at),
+    }
+
+
+def trend_buckets(r: TimeRange, now: datetime | None = None) -> tuple[Buckets, str]:
+    """Return the steps in which a range is drawn, and the coarsest rollups that fill them."""
+    if r.end - r.start <= _MINUTES_DRAWN_UP_TO:
+        return Buckets(r, bucket_width(r), now), "minute"
+    width = bucket_width(r, at_least=HOUR)
+    return Buckets(r, width, now), "day" if width % DAY == timedelta(0) else "hour"
+
+
+def _trend_rows(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    metric_type: MetricType,
+    service: str | None,
+    names: Sequence[str] | None,
+    now: datetime | None,
+) -> tuple[Buckets, list[RollupRow]]:
+    buckets, resolution = trend_buckets(r, now)
+    rows = series_rollups(
         store,
-        "trends_blocks",
-        {"start": r.start, "end": r.end, "step_s": 10 * 366 * 86400.0},
+        buckets.range,
+        metric_type,
+        service=service,
+        names=names,
+        resolution=resolution,
+        now=now,
     )
-    hit, read = sum(row[1] for row in blocks), sum(row[2] for row in blocks)
-    count = all_requests.count
-    return Summary(
-        requests=count,
-        p95_ms=_known(all_requests.quantile(0.95)),
-        requests_per_min=count / _covered_minutes(requests, r) if count else None,
-        error_rate=_known(all_requests.error_rate),
-        db_ms_per_request=statements / count if count and statements else None,
-        cache_hit_ratio=_known(ratio(hit, hit + read)),
-        memory_rss_bytes=_memory(store, r),
-    )
-
-
-def endpoint_statements(
-    store: sqlalchemy.Engine, r: TimeRange, service: str, endpoint: str
-) -> pd.DataFrame:
-    """Return the statements of an endpoint, with calls per request and share of its time.
-
-    The share is of the time that its requests took in all; queries that ran side by side
-    can take more than that together, and are then shown as the whole.
-    """
-    whole = TimeRange(floor(r.start, MINUTE), r.end)
-    requests = _sum(
-        series_rollups(store, whole, MetricType.API_ENDPOINT, service=service, names=[endpoint])
-    )
-    filters = {"start": whole.start, "end": whole.end, "service": service, "endpoint": endpoint}
-    found = fetch(store, "endpoints_statements", filters)
-    spent = max(requests.sum, sum(row[4] for row in found))
-    return frame(
-        _STATEMENTS,
-        (
-            {
-                "fingerprint": fingerprint, "queryid": queryid, "text": text, "calls": calls,
-                "calls_per_request": ratio(calls, requests.count or ran), "total_ms": total_ms,
-                "mean_ms": ratio(total_ms, calls), "share_of_endpoint": ratio(total_ms, spent),
-                "max_calls": most, "repeated_requests": repeated,
-            }
-            for fingerprint, queryid, text, calls, total_ms, ran, repeated, most in found
-        ),
-    )  # fmt: skip
+    return buckets, rows
 
 
 def process_trend(
@@ -174,52 +169,85 @@ def process_trend(
     metric_type: str,
     name: str,
     service: str | None = None,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
-    """Return mean and maximum of a gauge per step: memory in bytes, CPU in percent.
-
-    Several services' means are added up, for that is what the machine carries.
-    """
-    width = _width(r)
-    buckets = Buckets(r, width)
-    rows = series_rollups(store, buckets.range, metric_type, service=service, names=[name])
-    merged = merge_rows(rows, [(buckets.of(row.bucket_start), row.service) for row in rows])
-    steps: dict[datetime, list[Merged]] = {}
-    for (at, _), m in merged.items():
-        steps.setdefault(at, []).append(m)
+    """Return mean and maximum of a gauge (memory in bytes, CPU in percent) per step."""
+    buckets, rows = _trend_rows(store, r, MetricType(metric_type), service, [name], now)
+    merged = merge_rows(rows, [buckets.of(row.bucket_start) for row in rows])
     return frame(
         _PROCESS,
-        (
-            {"time": at, "mean": sum(m.mean for m in ms), "max": sum(m.max for m in ms)}
-            for at, ms in sorted(steps.items())
-        ),
+        ({"time": at, "mean": m.mean, "max": m.max} for at, m in sorted(merged.items())),
     )
 
 
-def _width(r: TimeRange) -> timedelta:
-    return bucket_width(r, at_least=UNITS.get(resolution_for(r), MINUTE))
-
-
-def _sum(rows: Sequence[RollupRow]) -> Merged:
-    return merge_rows(rows, [0] * len(rows)).get(0, Merged())
-
-
-def _memory(store: sqlalchemy.Engine, r: TimeRange) -> float | None:
-    rows = series_rollups(store, r, MetricType.MEMORY, names=["process.memory.rss"])
-    merged = merge_rows(rows, [row.service for row in rows])
-    return sum(m.mean for m in merged.values()) if merged else None
-
-
-def _covered_minutes(rows: Sequence[RollupRow], r: TimeRange) -> float:
-    """Return how long the rows were measured within the range, so that a rate is not diluted.
-
-    An application watched for ten minutes had its requests in ten minutes, also when the
-    range is a day.
-    """
-    if not rows:
-        return 1.0
-    first = max(min(row.bucket_start for row in rows), floor(r.start, MINUTE))
-    return max((r.end - first) / MINUTE, 1.0)
+def summary(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str | None = None,
+    *,
+    now: datetime | None = None,
+) -> Summary:
+    """Return the overview's numbers of a range, all from one snapshot of the store."""
+    span = {"start": r.start, "end": r.end, "service": service, "endpoint": None}
+    with snapshot(store) as seen:
+        requests = rollups(seen, r, MetricType.API_ENDPOINT, service, None, None, now)
+        memory = rollups(seen, r, MetricType.MEMORY, service, ["process.memory.rss"], None, now)
+        [(db_ms,)] = seen.rows("endpoints_database_time", span | {"start": floor(r.start, MINUTE)})
+        [(hit, read)] = seen.rows("endpoints_blocks", {"start": r.start, "end": r.end})
+    total = merge_rows(requests, [""] * len(requests)).get("", Merged())
+    rss = merge_rows(memory, [""] * len(memory)).get("", Merged())
+    return Summary(
+        p95_ms=_known(total.quantile(0.95)),
+        requests_per_min=_known(ratio(total.count, observed_minutes(requests, r, now))),
+        error_rate=_known(total.error_rate),
+        db_ms_per_request=None if db_ms is None else _known(ratio(db_ms, total.count)),
+        cache_hit_ratio=_known(ratio(hit or 0.0, (hit or 0.0) + (read or 0.0))),
+        memory_rss_bytes=_known(rss.mean),
+    )
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def endpoint_statements(
+    store: sqlalchemy.Engine, r: TimeRange, service: str, endpoint: str
+) -> pd.DataFrame:
+    """Return the statements that an endpoint ran, the one that took the most time first.
+
+    `calls_per_request` is over the requests that ran the statement at all, so an N+1 of a
+    rare branch stays visible; `share_of_endpoint` is of the time of all its requests, and
+    may exceed 1 where statements run at the same time.
+    """
+    spent = series_rollups(
+        store, r, MetricType.API_ENDPOINT, service=service or None, names=[endpoint]
+    )
+    total_ms = math.fsum(row.sum for row in spent)
+    filters = {
+        "start": floor(r.start, MINUTE),
+        "end": r.end,
+        "service": service or None,
+        "endpoint": endpoint,
+    }
+    return frame(
+        _STATEMENTS,
+        (
+            {
+                "fingerprint": fingerprint,
+                "queryid": queryid,
+                "text": text,
+                "calls": calls,
+                "calls_per_request": ratio(calls, requests),
+                "total_ms": spent_ms,
+                "mean_ms": ratio(spent_ms, calls),
+                "share_of_endpoint": ratio(spent_ms, total_ms),
+                "max_calls": max_calls,
+                "repeated_requests": repeated,
+                "requests": requests,
+            }
+            for fingerprint, queryid, text, calls, spent_ms, requests, repeated, max_calls in fetch(
+                store, "endpoints_statements", filters
+            )
+        ),
+    )

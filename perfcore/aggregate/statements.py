@@ -1,31 +1,45 @@
-"""Statements over a range: what the server spent on them, and what the application felt."""
+"""Statements: what the server counted, joined by fingerprint with what applications measured."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import sqlalchemy
 
+from perfcore.aggregate.endpoints import trend_buckets
 from perfcore.aggregate.frames import (
     ANY,
+    FLAG,
     MAYBE_WHOLE,
     NUMBER,
     TEXT,
     TIME,
     WHOLE,
-    Buckets,
     frame,
     ratio,
 )
 from perfcore.aggregate.merge import Merged, merge_rows
 from perfcore.normalise import fingerprint_hex, from_hex
-from perfcore.store import read
-from perfcore.store.fetch import fetch
-from perfcore.store.read_rollups import series_rollups
-from perfcore.store.resolution import MINUTE, UNITS, bucket_width, floor, resolution_for
+from perfcore.store.fetch import fetch, snapshot
+from perfcore.store.read import StatementDetail, StoredPlan, plans, statement
+from perfcore.store.read_rollups import rollups
+from perfcore.store.resolution import MINUTE, floor
 from perfcore.types import MetricType, TimeRange
 
-statement = read.statement
-plans = read.plans
+__all__ = [
+    "StatementDetail",
+    "StoredPlan",
+    "plans",
+    "slow_queries",
+    "statement",
+    "statement_endpoints",
+    "statement_table",
+    "statement_trend",
+    "tables",
+]
 
 _TABLE = {
     "target_id": WHOLE, "fingerprint": WHOLE, "queryid": WHOLE, "text": TEXT, "calls": WHOLE,
@@ -33,15 +47,17 @@ _TABLE = {
     "hit_ratio": NUMBER, "temp_blks_written": WHOLE, "p95_ms": NUMBER, "endpoints": WHOLE,
     "slow_count": WHOLE,
 }  # fmt: skip
-_TREND = {"time": TIME, "calls_per_min": NUMBER, "mean_ms": NUMBER, "p95_ms": NUMBER}
+_TREND = {
+    "time": TIME, "calls_per_min": NUMBER, "mean_ms": NUMBER, "p95_ms": NUMBER, "partial": FLAG,
+}  # fmt: skip
 _ENDPOINTS = {
     "service": TEXT, "endpoint": TEXT, "calls": WHOLE, "requests": WHOLE,
-    "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER, "max_calls": WHOLE,
+    "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER,
 }  # fmt: skip
 _SLOW = {
-    "slow_query_id": TEXT, "occurred_at": TIME, "service": TEXT, "endpoint": TEXT,
-    "fingerprint": WHOLE, "queryid": MAYBE_WHOLE, "text": TEXT, "duration_ms": NUMBER,
-    "is_error": "bool", "parameters": ANY, "plan_id": MAYBE_WHOLE,
+    "occurred_at": TIME, "service": TEXT, "endpoint": TEXT, "fingerprint": WHOLE,
+    "queryid": MAYBE_WHOLE, "text": TEXT, "duration_ms": NUMBER, "parameters": ANY,
+    "plan_id": MAYBE_WHOLE, "is_error": FLAG, "slow_query_id": TEXT,
 }  # fmt: skip
 _TABLES = {
     "schema": TEXT, "table": TEXT, "hit_ratio": NUMBER, "blks_hit": WHOLE, "blks_read": WHOLE,
@@ -50,89 +66,112 @@ _TABLES = {
 
 
 def statement_table(
-    store: sqlalchemy.Engine, r: TimeRange, target_id: int | None = None
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    target_id: int | None = None,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
-    """Return a row for each statement, the one that took the server most time first.
+    """Return a row per target and statement, the one that took the most time first.
 
-    Calls, times and blocks are the server's; `p95_ms` is from the application's own clock,
-    nan for statements that no hook saw.
+    Calls and times are the server's, of the readings that ended in the range; `p95_ms` is
+    what applications measured, nan for statements that no hook saw.
     """
-    filters = {"start": r.start, "end": r.end, "target_id": target_id}
-    found = fetch(store, "statements_totals", filters)
-    seen = {f: (endpoints, slow) for f, endpoints, slow in fetch(store, "statements_seen", filters)}
-    felt = _felt(store, r)
-    spent = sum(row[5] for row in found)
-    return frame(
-        _TABLE,
-        (
-            {
-                "target_id": target, "fingerprint": fingerprint, "queryid": queryid, "text": text,
-                "calls": calls, "total_ms": total_ms, "mean_ms": ratio(total_ms, calls),
-                "share_of_db_time": ratio(total_ms, spent), "rows": rows,
-                "hit_ratio": ratio(hit, hit + from_disk), "temp_blks_written": temp,
-                "p95_ms": felt.get(fingerprint, Merged()).quantile(0.95),
-                "endpoints": seen.get(fingerprint, (0, 0))[0],
-                "slow_count": seen.get(fingerprint, (0, 0))[1],
-            }
-            for (target, fingerprint, queryid, text, calls, total_ms, rows, hit, from_disk, temp)
-            in found
-        ),
-    )  # fmt: skip
+    filters = {
+        "start": r.start, "end": r.end, "target_id": target_id, "minute": floor(r.start, MINUTE),
+    }  # fmt: skip
+    with snapshot(store) as seen:
+        found = seen.rows("statements_table", filters)
+        names = list({fingerprint_hex(row[1]) for row in found})
+        timed = rollups(seen, r, MetricType.DATABASE_QUERY, None, names, None, now) if names else []
+    merged = merge_rows(timed, [from_hex(row.metric_name) for row in timed])
+    all_ms = sum(row[5] for row in found)
+    return frame(_TABLE, (_statement(row, merged, all_ms) for row in found))
 
 
-def _felt(store: sqlalchemy.Engine, r: TimeRange) -> dict[int, Merged]:
-    rows = series_rollups(store, r, MetricType.DATABASE_QUERY)
-    return merge_rows(rows, [from_hex(row.metric_name) for row in rows])
+def _statement(row: tuple[Any, ...], merged: Mapping[int, Merged], all_ms: float) -> dict[str, Any]:
+    (target_id, fingerprint, queryid, text, calls, total_ms, rows, hit, read, temp, endpoints,
+     slow) = row  # fmt: skip
+    return {
+        "target_id": target_id,
+        "fingerprint": fingerprint,
+        "queryid": queryid,
+        "text": text,
+        "calls": calls,
+        "total_ms": total_ms,
+        "mean_ms": ratio(total_ms, calls),
+        "share_of_db_time": ratio(total_ms, all_ms),
+        "rows": rows,
+        "hit_ratio": ratio(hit, hit + read),
+        "temp_blks_written": temp,
+        "p95_ms": merged.get(fingerprint, Merged()).quantile(0.95),
+        "endpoints": endpoints,
+        "slow_count": slow,
+    }
 
 
 def statement_trend(
-    store: sqlalchemy.Engine, r: TimeRange, target_id: int, fingerprint: int
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    target_id: int,
+    fingerprint: int,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
-    """Return calls a minute and mean by the server, and the application's p95, per step."""
-    width = bucket_width(r, at_least=UNITS.get(resolution_for(r), MINUTE))
-    buckets = Buckets(r, width)
-    name = fingerprint_hex(fingerprint)
-    rows = series_rollups(store, buckets.range, MetricType.DATABASE_QUERY, names=[name])
-    felt = merge_rows(rows, [buckets.of(row.bucket_start) for row in rows])
+    """Return calls and times of a statement in at most 240 steps.
+
+    `calls_per_min` and `mean_ms` are the server's, `p95_ms` the applications'. A reading
+    counts for the step in which it ended.
+    """
+    buckets, resolution = trend_buckets(r, now)
     filters = {
-        "start": buckets.range.start, "end": buckets.range.end, "step_s": width.total_seconds(),
-        "target_id": target_id, "fingerprint": fingerprint,
+        "target_id": target_id, "fingerprint": fingerprint, "start": buckets.range.start,
+        "end": buckets.range.end, "width_s": buckets.width.total_seconds(),
     }  # fmt: skip
-    served = {at: (calls, ms) for at, calls, ms in fetch(store, "statements_trend", filters)}
-    steps = sorted({*felt, *served})
+    names = [fingerprint_hex(fingerprint)]
+    with snapshot(store) as seen:
+        counted = {at: (calls, ms) for at, calls, ms in seen.rows("statements_trend", filters)}
+        timed = rollups(
+            seen, buckets.range, MetricType.DATABASE_QUERY, None, names, resolution, now
+        )
+    merged = merge_rows(timed, [buckets.of(row.bucket_start) for row in timed])
+    known = {*counted, *merged}
     return frame(
         _TREND,
         (
             {
                 "time": at,
-                "calls_per_min": max(calls, own.count) / buckets.minutes(at),
-                "mean_ms": ratio(ms, calls) if calls else own.mean,
-                "p95_ms": own.quantile(0.95),
+                "calls_per_min": calls / buckets.minutes(at),
+                "mean_ms": ratio(total_ms, calls),
+                "p95_ms": merged.get(at, Merged()).quantile(0.95),
+                "partial": buckets.is_partial(at),
             }
-            for at in (buckets.starts(steps[0]) if steps else [])
-            for (calls, ms), own in [(served.get(at, (0, 0.0)), felt.get(at, Merged()))]
+            for at in (buckets.starts(min(known)) if known else [])
+            for calls, total_ms in [counted.get(at, (0, 0.0))]
         ),
     )
 
 
 def statement_endpoints(store: sqlalchemy.Engine, r: TimeRange, fingerprint: int) -> pd.DataFrame:
-    """Return the endpoints that ran a statement, the one it cost most time first.
-
-    Calls are per request that ran it at least once.
-    """
+    """Return who ran a statement, the endpoint it took the most time of first."""
     filters = {"start": floor(r.start, MINUTE), "end": r.end, "fingerprint": fingerprint}
     return frame(
         _ENDPOINTS,
         (
             {
-                "service": service, "endpoint": endpoint, "calls": calls, "requests": requests,
-                "calls_per_request": ratio(calls, requests), "total_ms": total_ms,
-                "mean_ms": ratio(total_ms, calls), "max_calls": most,
+                "service": service,
+                "endpoint": endpoint,
+                "calls": calls,
+                "requests": requests,
+                "calls_per_request": ratio(calls, requests),
+                "total_ms": total_ms,
+                "mean_ms": ratio(total_ms, calls),
             }
-            for service, endpoint, calls, requests, total_ms, most
-            in fetch(store, "statements_endpoints", filters)
+            for service, endpoint, calls, requests, total_ms in fetch(
+                store, "statements_endpoints", filters
+            )
         ),
-    )  # fmt: skip
+    )
 
 
 def slow_queries(
@@ -140,33 +179,58 @@ def slow_queries(
     r: TimeRange,
     *,
     fingerprint: int | None = None,
+    queryid: int | None = None,
     endpoint: str | None = None,
     service: str | None = None,
-    queryid: int | None = None,
     min_duration_ms: float = 0.0,
     limit: int = 100,
 ) -> pd.DataFrame:
-    """Return captured slow executions, the latest first, each with the plan then in use."""
+    """Return captured slow executions, the latest first; parameters are passed on as stored."""
     filters = {
-        "start": r.start, "end": r.end, "fingerprint": fingerprint, "endpoint": endpoint,
-        "service": service, "queryid": queryid, "min_duration_ms": min_duration_ms, "limit": limit,
+        "start": r.start, "end": r.end, "fingerprint": fingerprint, "queryid": queryid,
+        "endpoint": endpoint, "service": service, "min_duration_ms": min_duration_ms,
+        "limit": limit,
     }  # fmt: skip
-    rows = fetch(store, "read_slow_queries", filters)
-    return frame(_SLOW, (dict(zip(_SLOW, (str(row[0]), *row[1:]), strict=True)) for row in rows))
+    return frame(
+        _SLOW,
+        (
+            {
+                "slow_query_id": str(slow_query_id),
+                "occurred_at": at,
+                "service": ran_by,
+                "endpoint": ran_in,
+                "fingerprint": of,
+                "queryid": known_as,
+                "text": text,
+                "duration_ms": duration_ms,
+                "is_error": is_error,
+                "parameters": parameters,
+                "plan_id": plan_id,
+            }
+            for (slow_query_id, at, ran_by, ran_in, of, known_as, text, duration_ms, is_error,
+                 parameters, plan_id) in fetch(store, "read_slow_queries", filters)
+        ),
+    )  # fmt: skip
 
 
 def tables(store: sqlalchemy.Engine, r: TimeRange, target_id: int | None = None) -> pd.DataFrame:
-    """Return how each table was read and written, the one read most from disk first."""
+    """Return what each table's blocks and scans were, the one read most from disk first."""
     filters = {"start": r.start, "end": r.end, "target_id": target_id}
     return frame(
         _TABLES,
         (
             {
-                "schema": schema, "table": table, "hit_ratio": ratio(hit, hit + from_disk),
-                "blks_hit": hit, "blks_read": from_disk, "seq_scan": seq, "idx_scan": idx,
+                "schema": schema,
+                "table": table,
+                "hit_ratio": ratio(hit, hit + read),
+                "blks_hit": hit,
+                "blks_read": read,
+                "seq_scan": seq_scan,
+                "idx_scan": idx_scan,
                 "writes": writes,
             }
-            for schema, table, hit, from_disk, seq, idx, writes
-            in fetch(store, "tables_totals", filters)
+            for schema, table, hit, read, seq_scan, idx_scan, writes in fetch(
+                store, "statements_tables", filters
+            )
         ),
-    )  # fmt: skip
+    )

@@ -1,8 +1,7 @@
--- The endpoints that ran a statement.
-SELECT service, endpoint, sum(calls)::bigint, sum(requests)::bigint, sum(duration_ms),
-       max(max_calls)
+-- Who ran a statement.
+SELECT service, endpoint, sum(calls)::bigint, sum(requests)::bigint, sum(duration_ms)
   FROM perfcore.endpoint_statements
- WHERE bucket_start >= %(start)s AND bucket_start < %(end)s
-   AND fingerprint = %(fingerprint)s
+ WHERE fingerprint = %(fingerprint)s
+   AND bucket_start >= %(start)s AND bucket_start < %(end)s
  GROUP BY service, endpoint
- ORDER BY sum(duration_ms) DESC
+ ORDER BY sum(duration_ms) DESC, service, endpoint

@@ -1,7 +1,9 @@
--- Blocks found in and read into the buffer cache, per step of a trend.
-SELECT to_timestamp(floor(extract(epoch FROM interval_end) / %(step_s)s) * %(step_s)s) AS at,
-       sum(blks_hit)::bigint, sum(blks_read)::bigint
-  FROM perfcore.database_deltas
- WHERE interval_end > %(start)s AND interval_end <= %(end)s
- GROUP BY at
- ORDER BY at
+-- Blocks found in and read into shared buffers, per step of a range, over all targets.
+SELECT
+    to_timestamp(floor(extract(epoch FROM interval_end) / %(step_s)s) * %(step_s)s) AS time,
+    sum(blks_hit)::float8 AS hit,
+    sum(blks_read)::float8 AS read
+FROM perfcore.database_deltas
+WHERE interval_end > %(start)s AND interval_end <= %(end)s
+GROUP BY 1
+ORDER BY 1
