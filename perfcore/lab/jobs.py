@@ -18,7 +18,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from perfcore import db
-from perfcore.advise.loop import Twins
 from perfcore.advise.statement import Unparsable, plannable, read_statement
 from perfcore.codec import to_json
 from perfcore.config import Config
@@ -39,6 +38,7 @@ from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.hypopg import HypoPG
 from perfcore.whatif.planner import Planner
+from perfcore.whatif.twin import Twin
 
 MAX_TRIALS = 2
 LIMIT_ROWS = 20
@@ -86,7 +86,7 @@ class Jobs:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._turns = threading.BoundedSemaphore(MAX_TRIALS)
-        self._twins = Twins(config)
+        self._twins: dict[str, Twin] = {}
         self._twins_lock = threading.Lock()
         with db.connect(config.store, autocommit=True) as store:
             store.execute(db.query("lab_end_orphaned_trials"))
@@ -211,13 +211,15 @@ class Jobs:
 
     def close(self) -> None:
         """End the twins; running threads end with the process."""
-        self._twins.close()
+        with self._twins_lock:
+            while self._twins:
+                self._twins.popitem()[1].close()
 
     def _planners(self, name: str, dsn: str, report: Report) -> Iterator[Planner]:
         """Yield the twin's planner, then HypoPG's where the target has it."""
         report(0.1, "bringing the twin up to date")
         with self._twins_lock:
-            yield self._twins.planner(name, dsn)
+            yield self._twin(name, dsn).planner
         try:
             hypopg = HypoPG(dsn)
         except (PlanningFailed, TargetUnavailable):
@@ -225,6 +227,15 @@ class Jobs:
         with hypopg:
             report(0.9, "asking HypoPG")
             yield hypopg
+
+    def _twin(self, name: str, dsn: str) -> Twin:
+        """Return the target's twin as the target is now; made at its first trial."""
+        twin = self._twins.get(name)
+        if twin is None:
+            twin = self._twins[name] = Twin.build(dsn, self._config.data_dir)
+        else:
+            twin.refresh()
+        return twin
 
     def _target_dsn(self, name: str) -> str:
         dsn = dict(self._config.targets).get(name)

@@ -1,0 +1,141 @@
+"""The index lab and the ledger through Streamlit's own test driver."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from perfcore.codec import to_json
+from perfcore.db import connect
+from perfcore.lab import ledger
+from perfcore.lab.verdict import EndpointVerdict, StatementVerdict, VerdictReport
+from perfcore.server.embedded import Cluster
+from perfcore.types import ConfidenceInterval, Verdict
+from perfcore.ui import frame, lab
+from tests.lab.conftest import ORDERS, Connection, target, target_id
+
+__all__ = ["target", "target_id"]  # fixtures, which pytest finds by their names here
+SHELL = Path(__file__).parents[2] / "perfcore" / "ui" / "shell.py"
+STATEMENT = "SELECT note FROM orders WHERE customer_id = $1"
+CHANGE_ID = "33333333-3333-4333-8333-333333333333"
+
+
+@pytest.fixture
+def app(
+    store: str,
+    dsn: str,
+    cluster18: Cluster,
+    work_folder: Path,
+    target: Connection,
+    target_id: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[AppTest]:
+    with connect(store, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO perfcore.statements (target_id, queryid, fingerprint, text) "
+            "VALUES (%s, 77, 7, %s)",
+            (target_id, STATEMENT),
+        )
+    monkeypatch.setenv("PERFCORE_STORE", store)
+    monkeypatch.setenv("PERFCORE_TARGETS", f"shop={dsn}")
+    monkeypatch.setenv("PERFCORE_APPLY_DSNS", f"shop={dsn}")
+    monkeypatch.setenv("PERFCORE_LAB", cluster18.dsn())
+    monkeypatch.setenv("PERFCORE_DATA_DIR", str(work_folder / "data"))
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield AppTest.from_file(str(SHELL), default_timeout=60)
+    lab.jobs().close()
+    frame.store().dispose()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    with connect(cluster18.dsn(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS lab_shop WITH (FORCE)")
+
+
+def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str) -> None:
+    app.run()
+    app.switch_page("../../pages/index_lab.py")
+    app.query_params["queryid"] = "77"
+    app.run()
+    assert not app.exception
+    app.text_area(key="lab_ddl").set_value("CREATE INDEX ON").run()
+    assert app.error and not app.exception
+    app.text_area(key="lab_ddl").set_value("CREATE INDEX ON orders (customer_id)").run()
+    app.button(key="test").click().run()
+    assert not app.exception
+    wait(store, "trials", "done")
+    app.run()
+    assert not app.exception
+    shown = " ".join(m.value for m in app.markdown)
+    assert "Measured" in shown and "times faster" in shown and "Estimated" in shown
+
+    app.button(key="apply").click().run()
+    wait(store, "changes", "applied")
+    app.run()
+    assert not app.exception
+    assert "is applied" in app.success[0].value
+    app.switch_page("../../pages/ledger.py").run()
+    assert not app.exception
+    assert "Index created" in " ".join(m.value for m in app.markdown)
+
+
+def test_the_ledger_shows_the_verdict_with_its_numbers(
+    app: AppTest, store: str, target_id: int
+) -> None:
+    ratio = ConfidenceInterval(0.05, 0.04, 0.06)
+    report = VerdictReport(
+        Verdict.IMPROVED,
+        "Its statement takes 95 % less (95 % interval 96 % less to 94 % less).",
+        CHANGE_ID,
+        ratio=ratio,
+        statements=(StatementVerdict(7, STATEMENT, Verdict.IMPROVED, 900, 40, 80.0, 4.0, ratio),),
+        endpoints=(
+            EndpointVerdict(
+                "shop", "GET /orders", Verdict.IMPROVED, 900, 40, 85.0, 6.0, 120.0, 9.0, ratio
+            ),
+        ),
+    )
+    with connect(store, autocommit=True) as connection:
+        ledger.intend(
+            connection, CHANGE_ID, target_id, "create_index", f"public.{ORDERS.name}",
+            ddl=ORDERS.ddl(), undo=ORDERS.undo(), suggestion_id=None, fingerprints=(7,),
+            index=ORDERS,
+        )  # fmt: skip
+        ledger.update(connection, CHANGE_ID, state="applied")
+        connection.execute("UPDATE perfcore.changes SET verdict = %s", (json_of(report),))
+    app.run()
+    app.switch_page("../../pages/ledger.py").run()
+    assert not app.exception
+    shown = " ".join(m.value for m in app.markdown)
+    assert "95 \\\\% less" in shown and "p95 120 ms → **9 ms**" in shown
+
+
+def test_empty_pages_say_what_to_do(app: AppTest) -> None:
+    app.run()
+    for page, words in (("index_lab", "No index is suggested yet"), ("ledger", "Nothing was")):
+        app.switch_page(f"../../pages/{page}.py").run()
+        assert not app.exception
+        assert words in " ".join(m.value for m in app.markdown)
+
+
+def json_of(report: VerdictReport) -> str:
+    return json.dumps(to_json(report))
+
+
+def wait(store: str, table: str, state: str) -> None:
+    deadline = time.monotonic() + 60
+    with connect(store, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            rows = connection.execute(
+                f"SELECT state, message FROM perfcore.{table}".encode()
+            ).fetchall()
+            if rows and rows[0][0] == state:
+                return
+            time.sleep(0.1)
+    raise AssertionError(f"{table}: {rows}")
