@@ -1,5 +1,7 @@
 """One endpoint: its course, where its time goes, and what would shorten it."""
 
+from typing import Any
+
 import streamlit as st
 
 from perfcore import charts
@@ -29,7 +31,12 @@ if view.compared:
     past = frame.read(
         endpoints.latency_trend, view.compared, service=service or None, endpoint=name
     )
-overlay = {"zone": view.zone, "markers": markers, "compared": past, "shift": view.shift}
+overlay: dict[str, Any] = {
+    "zone": view.zone,
+    "markers": markers,
+    "compared": past,
+    "shift": view.shift,
+}
 ran = frame.read(endpoints.endpoint_statements, view.range, service, name)
 
 shown.tiles(

@@ -1,5 +1,7 @@
 """Is it fast, what changed, what to do."""
 
+from typing import Any
+
 import streamlit as st
 
 from perfcore import charts
@@ -15,7 +17,12 @@ if trend.empty:
 
 markers = frame.read(read.markers, view.range)
 past = frame.read(endpoints.latency_trend, view.compared) if view.compared else None
-overlay = {"zone": view.zone, "markers": markers, "compared": past, "shift": view.shift}
+overlay: dict[str, Any] = {
+    "zone": view.zone,
+    "markers": markers,
+    "compared": past,
+    "shift": view.shift,
+}
 
 overview.tiles(
     frame.read(endpoints.summary, view.range),

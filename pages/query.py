@@ -38,6 +38,7 @@ with board.card("Course", "drag to select a range", span=2):
     figure = charts.statement_trend(
         trend,
         zone=view.zone,
+        span=view.range,
         markers=frame.read(read.markers, view.range),
         compared=past,
         shift=view.shift,

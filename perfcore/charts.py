@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from perfcore.plan import Plan, PlanNode
+from perfcore.types import TimeRange
 
 Figure = dict[str, Any]
 
@@ -50,6 +51,7 @@ def latency(
     trend: pd.DataFrame,
     *,
     zone: ZoneInfo = _UTC,
+    span: TimeRange | None = None,
     markers: Iterable[Marker] = (),
     compared: pd.DataFrame | None = None,
     shift: timedelta = timedelta(),
@@ -58,6 +60,7 @@ def latency(
 ) -> Figure:
     """Return p50, p95 and p99 over time, in ms; a box drawn on it selects a time range.
 
+    The axis covers `span`, so that charts align and what is missing is seen to be.
     `compared` is the same frame of another period, drawn dashed and moved by `shift`.
     """
     data = [
@@ -66,13 +69,14 @@ def latency(
         _line(trend, "p50_ms", "p50", BLUE, zone, width=1.2, unit="ms"),
     ]
     data += _overlay(compared, "p95_ms", compared_label, zone, shift, "ms")
-    return _time_figure(data, markers, zone, height, select=True)
+    return _time_figure(data, markers, zone, span, height, select=True)
 
 
 def statement_trend(
     trend: pd.DataFrame,
     *,
     zone: ZoneInfo = _UTC,
+    span: TimeRange | None = None,
     markers: Iterable[Marker] = (),
     compared: pd.DataFrame | None = None,
     shift: timedelta = timedelta(),
@@ -85,7 +89,7 @@ def statement_trend(
         _line(trend, "mean_ms", "mean (server)", BLUE, zone, width=2, unit="ms"),
     ]
     data += _overlay(compared, "mean_ms", "mean before", zone, shift, "ms")
-    figure = _time_figure(data, markers, zone, height, select=True)
+    figure = _time_figure(data, markers, zone, span, height, select=True)
     figure["layout"]["yaxis2"] = _right_axis("/min")
     figure["layout"]["yaxis"]["title"] = {"text": "ms", "font": {"size": 11}}
     return figure
@@ -95,6 +99,7 @@ def throughput(
     trend: pd.DataFrame,
     *,
     zone: ZoneInfo = _UTC,
+    span: TimeRange | None = None,
     markers: Iterable[Marker] = (),
     compared: pd.DataFrame | None = None,
     shift: timedelta = timedelta(),
@@ -109,7 +114,7 @@ def throughput(
         _line(shown, "error_percent", "errors %", RED, zone, width=1.4, unit="%", axis="y2"),
     ]
     data += _overlay(compared, "requests_per_min", "requests before", zone, shift, "/min")
-    figure = _time_figure(data, markers, zone, height, select=True, labels=False)
+    figure = _time_figure(data, markers, zone, span, height, select=True, labels=False)
     worst = shown["error_percent"].max() if len(shown) else 0.0
     top = max(2.0, 1.3 * float(worst)) if worst == worst else 2.0
     figure["layout"]["yaxis2"] = {**_right_axis("%"), "range": [0, top]}
@@ -120,6 +125,7 @@ def resources(
     series: Mapping[str, tuple[pd.DataFrame, str]],
     *,
     zone: ZoneInfo = _UTC,
+    span: TimeRange | None = None,
     markers: Iterable[Marker] = (),
     divisor: float = 1.0,
     unit: str = "%",
@@ -132,7 +138,7 @@ def resources(
             continue
         scaled = frame.assign(mean=frame["mean"] / divisor)
         data.append(_line(scaled, "mean", name, colour, zone, width=1.8, unit=unit))
-    figure = _time_figure(data, markers, zone, height, select=False, labels=False)
+    figure = _time_figure(data, markers, zone, span, height, select=False, labels=False)
     figure["layout"]["yaxis"]["ticksuffix"] = f" {unit}"
     return figure
 
@@ -331,6 +337,7 @@ def _time_figure(
     data: list[dict[str, Any]],
     markers: Iterable[Marker],
     zone: ZoneInfo,
+    span: TimeRange | None,
     height: int,
     *,
     select: bool,
@@ -345,7 +352,11 @@ def _time_figure(
     layout["hovermode"] = "x unified"
     layout["dragmode"] = "select" if select else False
     layout["selectdirection"] = "h"
-    layout["shapes"], notes = _marker_lines(markers, zone)
+    ends = _ends(data)
+    if span is not None:
+        ends = _local(span.start, zone), _local(span.end, zone)
+        layout["xaxis"]["range"] = [at.isoformat() for at in ends]
+    layout["shapes"], notes = _marker_lines(markers, zone, ends)
     layout["annotations"] = notes if labels else []
     return {"data": data, "layout": layout}
 
@@ -466,44 +477,60 @@ def _points(
     return {"x0": values.index[0].isoformat(), "dx": step}, values.reindex(grid).to_numpy()
 
 
+def _local(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(tzinfo=None)
+
+
+def _ends(data: Sequence[Mapping[str, Any]]) -> tuple[datetime, datetime] | None:
+    """Return the first and the last local time that any line is drawn at."""
+    edges = []
+    for line in data:
+        if "x0" in line:
+            first = datetime.fromisoformat(line["x0"])
+            edges += [first, first + timedelta(milliseconds=line["dx"] * (len(line["y"]) - 1))]
+        elif line["x"]:
+            edges += [datetime.fromisoformat(line["x"][0]), datetime.fromisoformat(line["x"][-1])]
+    return (min(edges), max(edges)) if edges else None
+
+
 def _marker_lines(
-    markers: Iterable[Marker], zone: ZoneInfo
+    markers: Iterable[Marker], zone: ZoneInfo, ends: tuple[datetime, datetime] | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    shapes, notes = [], []
-    shown = sorted(markers, key=lambda m: m.at)
-    labelled = _far_apart([m.at for m in shown])
-    for n, marker in enumerate(shown):
-        at = marker.at.astimezone(zone).replace(tzinfo=None).isoformat()
-        shapes.append(
-            {
-                "type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1,
-                "line": {"color": ORANGE, "width": 1.2, "dash": "dash"},
-            }
-        )  # fmt: skip
-        if n not in labelled:
-            continue
-        notes.append(
-            {
-                "x": at, "xref": "x", "y": 1, "yref": "paper", "yanchor": "top",
-                "xanchor": "left", "showarrow": False, "xshift": 3,
-                "text": html.escape(_cut(marker.label, 28)),
-                "hovertext": html.escape(f"{marker.kind}: {marker.label}"),
-                "font": {"size": 10.5, "color": ORANGE},
-            }
-        )  # fmt: skip
+    """Return a line per marker, and labels for as many, the latest first, as do not overlap."""
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    room = (ends[1] - ends[0]) * _LABEL_SHARE if ends else timedelta()
+    free_until = datetime.max
+    for marker in sorted(markers, key=lambda m: m.at, reverse=True):
+        at = _local(marker.at, zone)
+        shapes.append(_marker_line(at))
+        is_right = ends is not None and at + room > ends[1]
+        start, end = (at - room, at) if is_right else (at, at + room)
+        if end <= free_until:
+            notes.append(_marker_note(at, marker, "right" if is_right else "left"))
+            free_until = start
     return shapes, notes
 
 
-def _far_apart(times: Sequence[datetime], labels: int = 5) -> set[int]:
-    """Return which of the sorted times can carry a label, the latest first, without overlap."""
-    if not times:
-        return set()
-    room = (times[-1] - times[0]) / labels
-    chosen = [len(times) - 1]
-    for n in range(len(times) - 2, -1, -1):
-        if times[chosen[-1]] - times[n] >= room:
-            chosen.append(n)
-    return set(chosen)
+# The share of a chart's width that a marker's label takes.
+_LABEL_SHARE = 0.26
+
+
+def _marker_line(at: datetime) -> dict[str, Any]:
+    return {
+        "type": "line", "xref": "x", "yref": "paper", "x0": at.isoformat(), "x1": at.isoformat(),
+        "y0": 0, "y1": 1, "line": {"color": ORANGE, "width": 1.2, "dash": "dash"},
+    }  # fmt: skip
+
+
+def _marker_note(at: datetime, marker: Marker, side: str) -> dict[str, Any]:
+    return {
+        "x": at.isoformat(), "xref": "x", "y": 1, "yref": "paper", "yanchor": "top",
+        "xanchor": side, "showarrow": False, "xshift": -3 if side == "right" else 3,
+        "text": html.escape(_cut(marker.label, 28)),
+        "hovertext": html.escape(f"{marker.kind}: {marker.label}"),
+        "font": {"size": 10.5, "color": ORANGE},
+    }  # fmt: skip
 
 
 _INDENT_PX = 18

@@ -37,10 +37,13 @@ def buttons(stored: StoredSuggestion) -> None:
     suggestion, key = stored.suggestion, stored.suggestion_id
     with st.container(horizontal=True, vertical_alignment="center"):
         if suggestion.kind == "index" and frame.has_page("index_lab"):
-            if st.button(
-                "Test this index", icon=":material/science:", type="primary", key=f"test_{key}"
-            ):
-                frame.open_page("index_lab", suggestion=key)
+            st.button(
+                "Test this index",
+                icon=":material/science:",
+                type="primary",
+                key=f"test_{key}",
+                on_click=lambda: frame.open_page("index_lab", suggestion=key),
+            )
         if stored.state in ("dismissed", "snoozed"):
             st.button(
                 "Put back",

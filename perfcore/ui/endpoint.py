@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -43,7 +44,7 @@ def tiles(
         earlier = None if past is None else float(past[field])
         drawn.draw(
             label,
-            write(value),  # type: ignore[operator]
+            write(value),
             words.change(value, earlier, unit, up_is_bad=up_is_bad),
             help=f"{meaning} The difference is against {view.baseline_words}.",
             trend=courses[field].tolist(),
@@ -143,7 +144,8 @@ def _row(table: pd.DataFrame, endpoint: tuple[str, str]) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
-def _open_statement(row: pd.Series) -> None:
+def _open_statement(row: Mapping[Any, Any]) -> None:
     if pd.notna(row["queryid"]) and row["queryid"]:
         frame.open_page("query", queryid=int(row["queryid"]))
-    st.toast("The server has not reported this statement yet.")
+    else:
+        st.toast("The server has not reported this statement yet.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy
 import streamlit as st
@@ -17,7 +17,7 @@ from perfcore.ui.timerange import View
 PAGES = Path(__file__).parents[2] / "pages"
 _PAGES_KEY = "_pages"
 _VIEW_KEY = "_view"
-P = ParamSpec("P")
+_DESTINATION_KEY = "_destination"
 T = TypeVar("T")
 
 
@@ -73,9 +73,16 @@ def has_page(name: str) -> bool:
     return name in st.session_state[_PAGES_KEY]
 
 
-def open_page(name: str, **parameters: Any) -> NoReturn:
-    """Leave for another page, with the view and these parameters in its URL."""
-    st.switch_page(st.session_state[_PAGES_KEY][name], query_params=_query(parameters))
+def open_page(name: str, **parameters: Any) -> None:
+    """Leave for another page once the callback that calls this is over."""
+    st.session_state[_DESTINATION_KEY] = (name, parameters)
+
+
+def follow() -> None:
+    """Go where a callback wanted to; the shell calls this before it draws a page."""
+    if destination := st.session_state.pop(_DESTINATION_KEY, None):
+        name, parameters = destination
+        st.switch_page(st.session_state[_PAGES_KEY][name], query_params=_query(parameters))
 
 
 def link(
@@ -118,4 +125,4 @@ def nothing_here(what: str, remedy: str = "", *, command: str = "") -> None:
 
 def _query(parameters: Mapping[str, Any]) -> dict[str, str]:
     own = {k: str(v) for k, v in parameters.items() if v not in (None, "")}
-    return {**view().parameters(), **own}
+    return {**view().unbound_parameters(), **own}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ TILES = (
 )  # fmt: skip
 
 
-def tiles(now: Any, before: Any, courses: dict[str, Sequence[float]], view: View) -> None:
+def tiles(now: Any, before: Any, courses: Mapping[str, Sequence[float]], view: View) -> None:
     """Draw the tiles; `now` and `before` are summaries, `courses` values over time per field."""
     row = parts.Tiles()
     for tile in TILES:
@@ -136,7 +136,13 @@ def _resources(
         st.caption("Not measured in this range: it comes with the application's middleware.")
         return
     figure = charts.resources(
-        series, zone=view.zone, markers=markers, divisor=divisor, unit=unit, height=240
+        series,
+        zone=view.zone,
+        span=view.range,
+        markers=markers,
+        divisor=divisor,
+        unit=unit,
+        height=240,
     )
     parts.chart(figure, alt)
 

@@ -101,30 +101,37 @@ def table(
     columns: Mapping[str, Any],
     *,
     key: str,
-    opens: Callable[[pd.Series], None] | None = None,
+    opens: Callable[[Mapping[Any, Any]], None] | None = None,
     max_rows: int = 12,
 ) -> None:
-    """Draw a table of the configured columns; clicking a row calls `opens` with it."""
-    height = _ROW_HEIGHT_PX * (min(len(frame), max_rows) + 1) + 2
+    """Draw a table of the configured columns; clicking a row calls `opens` with it.
+
+    `opens` runs as a callback, with the row as it was shown: by the time of the rerun the
+    table may hold other rows in another order.
+    """
     look: dict[str, Any] = {
         "hide_index": True,
         "column_order": list(columns),
         "column_config": dict(columns),
         "row_height": _ROW_HEIGHT_PX,
-        "height": height,
+        "height": _ROW_HEIGHT_PX * (min(len(frame), max_rows) + 1) + 2,
         "placeholder": words.NOTHING,
     }
     if opens is None:
         st.dataframe(frame, key=key, **look)
         return
-    # A used selection would send the viewer away again when they come back.
+    # A new key after each use: the same cell can be clicked again on coming back.
     turn = st.session_state.setdefault(f"_{key}_turn", 0)
-    event: Any = st.dataframe(
-        frame, key=f"{key}_{turn}", on_select="rerun", selection_mode="single-cell", **look
-    )
-    if cells := event["selection"]["cells"]:
+    widget = f"{key}_{turn}"
+    rows = frame.to_dict("records")
+
+    def clicked() -> None:
+        cells = st.session_state[widget]["selection"]["cells"]
         st.session_state[f"_{key}_turn"] = turn + 1
-        opens(frame.iloc[int(cells[0][0])])
+        if cells and int(cells[0][0]) < len(rows):
+            opens(rows[int(cells[0][0])])
+
+    st.dataframe(frame, key=widget, on_select=clicked, selection_mode="single-cell", **look)
 
 
 def filters(name: str, sorts: Mapping[str, str], label: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def tiles(
         earlier = None if past is None else float(past[field])
         drawn.draw(
             label,
-            write(value),  # type: ignore[operator]
+            write(value),
             words.change(value, earlier, unit, up_is_bad=up_is_bad),
             help=f"{meaning} The difference is against {view.baseline_words}.",
             trend=courses[field].tolist() if field in courses else (),

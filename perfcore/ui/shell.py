@@ -48,6 +48,7 @@ def main() -> None:
         st.header(page.title, anchor=False, width="stretch")
         view = timerange.controls()
     frame.hold_view(view)
+    frame.follow()
     if not frame.store_dsn():
         _no_store()
         return
@@ -133,4 +134,5 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -98,17 +99,17 @@ def statements(
 
 def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
     every: dict[str, Any] = {
-        "text": parts.text("Query", "The statement, constants replaced.", 380),
-        "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 150),
-        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 90),
-        "calls": parts.number("Calls", "%,d", "Executions in the range.", 80),
-        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 85),
+        "text": parts.text("Query", "The statement, constants replaced.", 265 if full else 380),
+        "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 140),
+        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 75),
+        "calls": parts.number("Calls", "%,d", "Executions in the range.", 70),
+        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 80),
         "change_percent": parts.number(
             "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words), 80
         ),
-        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 90),
-        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers.", 1.0, 120),
-        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 85),
+        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 80),
+        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers.", 1.0, 110),
+        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 80),
         "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 60),
     }
     brief = ("text", "share_of_db_time", "total_s", "calls", "mean_ms", "change_percent", "p95_ms")
@@ -167,7 +168,7 @@ def _parameter(held: Any) -> str:
     return held if isinstance(held, str) else json.dumps(held, default=str)
 
 
-def _open_slow(row: pd.Series) -> None:
+def _open_slow(row: Mapping[Any, Any]) -> None:
     if row["queryid"]:
         frame.open_page("query", queryid=row["queryid"])
     else:

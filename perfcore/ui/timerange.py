@@ -67,18 +67,11 @@ class View:
         """Return by how much the compared period is moved to lie on the range."""
         return self.range.start - self.baseline.start
 
-    def parameters(self) -> dict[str, str]:
-        """Return the URL parameters that reproduce the view, defaults left out."""
-        found = {}
-        if self.preset != DEFAULT:
-            found["range"] = self.preset
-        if self.preset == CUSTOM:
-            found["from"], found["to"] = to_text(self.range.start), to_text(self.range.end)
-        if self.comparison != NO_COMPARISON:
-            found["compare"] = self.comparison
-        if not self.live and self.preset != CUSTOM:
-            found["live"] = "false"
-        return found
+    def unbound_parameters(self) -> dict[str, str]:
+        """Return what links must carry; the bound parameters follow from page to page."""
+        if self.preset != CUSTOM:
+            return {}
+        return {"from": to_text(self.range.start), "to": to_text(self.range.end)}
 
 
 def to_text(at: datetime) -> str:

@@ -84,6 +84,20 @@ def shoot(page: Page, path: Path, *, whole: bool = True) -> None:
         page.set_viewport_size(size)
 
 
+def click_row(page: Page, row: int, *, table: int = 0, x: int = 120) -> None:
+    """Click a row, from 0, of the n-th table that the page shows."""
+    frame = page.locator("[data-testid=stDataFrame]").nth(table)
+    frame.scroll_into_view_if_needed()
+    page.wait_for_timeout(800)
+    box = frame.bounding_box()
+    assert box is not None
+    y = box["y"] + 33 * (row + 1.5)
+    # The grid takes a click for the cell that the pointer moved over last.
+    page.mouse.move(box["x"] + x - 20, y + 2)
+    page.mouse.move(box["x"] + x, y)
+    page.mouse.click(box["x"] + x, y)
+
+
 def main() -> None:
     """Picture pages of a running dashboard: `python -m tests.browser.pages URL FOLDER NAME…`."""
     parser = argparse.ArgumentParser(description=main.__doc__)

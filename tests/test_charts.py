@@ -1,0 +1,149 @@
+"""Figures say what their frames say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from perfcore import charts
+from perfcore.plan import Plan, parse_plan
+from perfcore.types import TimeRange
+
+START = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Mark:
+    at: datetime
+    label: str
+    kind: str = "change"
+
+
+def trend(minutes: list[int]) -> pd.DataFrame:
+    """A trend with a point at each of these minutes after the start."""
+    n = len(minutes)
+    return pd.DataFrame(
+        {
+            "time": pd.to_datetime([START + timedelta(minutes=m) for m in minutes], utc=True),
+            "p50_ms": [10.0] * n,
+            "p95_ms": [20.0 + m for m in minutes],
+            "p99_ms": [40.0] * n,
+            "requests": [100] * n,
+            "errors": [1] * n,
+            "requests_per_min": [100.0] * n,
+        }
+    )
+
+
+def plan(**execution: Any) -> Plan:
+    inner = {
+        "Node Type": "Seq Scan", "Relation Name": "orders<b>", "Total Cost": 90.0,
+        "Plan Rows": 5, "Filter": "(note = '<i>x</i>'::text)",
+    }  # fmt: skip
+    outer = {"Node Type": "Sort", "Total Cost": 100.0, "Plan Rows": 5, "Plans": [inner]}
+    if execution:
+        inner |= {"Actual Rows": 5, "Actual Total Time": 6.0, "Actual Loops": 1}
+        outer |= {"Actual Rows": 5, "Actual Total Time": 10.0, "Actual Loops": 1}
+    return parse_plan([{"Plan": outer}])
+
+
+def drawable(figure: charts.Figure) -> None:
+    """Make Plotly check the figure: it raises for a word it does not know."""
+    graph_objects: Any = importlib.import_module("plotly.graph_objects")
+    json.loads(graph_objects.Figure(figure).to_json())
+
+
+def test_every_figure_is_one_that_plotly_knows() -> None:
+    frame = trend([0, 1, 2])
+    gauge = pd.DataFrame({"time": frame["time"], "mean": [1.0, 2.0, 3.0], "max": [2.0, 3.0, 4.0]})
+    statement = frame.assign(calls_per_min=1.0, mean_ms=2.0)
+    rows = pd.DataFrame(
+        {"label": ["a"], "before_ms": [9.0], "after_ms": [3.0], "low_ms": [2.0], "high_ms": [4.0]}
+    )
+    for figure in (
+        charts.latency(frame, markers=[Mark(START, "x")], compared=frame),
+        charts.throughput(frame),
+        charts.statement_trend(statement),
+        charts.resources({"RSS": (gauge, charts.BLUE)}),
+        charts.sparkline([1.0, None, 3.0]),
+        charts.share_bars(["SELECT 1"], [0.5], ["50 %"]),
+        charts.plan_tree(plan()),
+        charts.before_after(rows),
+    ):
+        drawable(figure)
+
+
+@pytest.mark.parametrize(
+    "make", [charts.latency, charts.throughput, charts.statement_trend], ids=lambda f: f.__name__
+)
+def test_an_empty_frame_draws_an_empty_chart(make: Any) -> None:
+    columns = [*trend([]).columns, "calls_per_min", "mean_ms"]
+    empty = pd.DataFrame({c: pd.Series(dtype="float64") for c in columns})
+    drawable(make(empty.assign(time=pd.to_datetime([], utc=True))))
+
+
+def test_a_missing_minute_is_a_gap() -> None:
+    line = charts.latency(trend([0, 1, 4]))["data"][1]
+    assert line["dx"] == 60_000
+    assert np.isnan(line["y"][2:4]).all()
+    assert line["y"][4] == 24.0
+
+
+def test_uneven_times_are_given_one_by_one() -> None:
+    frame = trend([0, 1])
+    frame["time"] = pd.to_datetime([START, START + timedelta(seconds=7)], utc=True)
+    odd = pd.concat([frame, trend([3])])
+    line = charts.latency(odd)["data"][1]
+    assert len(line["x"]) == 3
+
+
+def test_times_are_drawn_in_the_viewers_zone() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    span = TimeRange(START, START + timedelta(hours=1))
+    figure = charts.latency(trend([0, 1]), zone=zone, span=span, markers=[Mark(START, "x")])
+    assert figure["data"][0]["x0"] == "2026-11-23T13:00:00"
+    assert figure["layout"]["xaxis"]["range"][0] == "2026-11-23T13:00:00"
+    assert figure["layout"]["shapes"][0]["x0"] == "2026-11-23T13:00:00"
+
+
+def test_the_compared_period_lies_on_the_shown_one() -> None:
+    figure = charts.latency(trend([60]), compared=trend([0]), shift=timedelta(hours=1))
+    assert figure["data"][3]["x"] == figure["data"][1]["x"]
+    assert figure["data"][3]["line"]["dash"] == "dot"
+
+
+def test_crowded_markers_keep_their_lines_and_drop_labels() -> None:
+    marks = [Mark(START + timedelta(seconds=s), f"plan {s}") for s in range(20)]
+    figure = charts.latency(trend(list(range(60))), markers=marks)
+    assert len(figure["layout"]["shapes"]) == 20
+    assert [n["text"] for n in figure["layout"]["annotations"]] == ["plan 19"]
+
+
+def test_labels_are_text_not_markup() -> None:
+    text = json.dumps(charts.plan_tree(plan())["layout"]["annotations"])
+    assert "orders&lt;b&gt;" in text
+    assert "<i>" not in text
+    noted = charts.latency(trend([0]), markers=[Mark(START, "<a href='x'>")])["layout"]
+    assert "<a" not in json.dumps(noted["annotations"])
+
+
+def test_the_tree_shows_own_cost_and_with_an_execution_own_time() -> None:
+    assert charts.plan_tree(plan())["data"][0]["x"] == [10.0, 90.0]
+    assert charts.plan_tree(plan(executed=True))["data"][0]["x"] == pytest.approx([40.0, 60.0])
+    assert charts.plan_tree(plan())["data"][0]["marker"]["color"][1] == charts.RED
+
+
+def test_the_interval_reaches_from_low_to_high() -> None:
+    frame = pd.DataFrame(
+        {"label": ["a"], "before_ms": [9.0], "after_ms": [3.0], "low_ms": [2.5], "high_ms": [4.0]}
+    )
+    bars = charts.before_after(frame)["data"][0]["error_x"]
+    assert (bars["arrayminus"][0], bars["array"][0]) == (0.5, 1.0)
