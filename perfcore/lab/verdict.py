@@ -249,7 +249,8 @@ def _report(
 def _table_name(change: Change) -> str:
     if change.index is not None:
         return change.index.table
-    words = change.undo.partition(" ON ")[2].removeprefix("ONLY ").split(" ")[0]
+    definition = change.ddl if change.kind == "create_index" else change.undo
+    words = definition.partition(" ON ")[2].removeprefix("ONLY ").split(" ")[0]
     return words.rpartition(".")[2].strip('"')
 
 

@@ -47,7 +47,7 @@ def test_rows_indexes_types_and_keys_arrive_and_the_target_keeps_writing(
     ]
     assert seen == sorted(seen)
     # The customers were not asked for, so their rows and the key to them are absent.
-    assert [n for n in made.notes if "fkey" not in n] == []
+    assert made.notes == ()
     with connect(lab) as connection:
         for count, table in ((20000, "orders"), (0, "customers")):
             row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()

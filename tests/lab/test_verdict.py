@@ -121,6 +121,23 @@ def test_an_earlier_change_of_the_same_statement_ends_the_window_before(
     assert report.verdict is Verdict.NO_EFFECT
 
 
+def test_a_change_by_hand_is_judged_by_the_statements_of_its_table(
+    store: str, target_id: int
+) -> None:
+    with connect(store, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO perfcore.changes (change_id, target_id, kind, object_name, ddl, undo, "
+            "origin, state, started_at, applied_at) VALUES (gen_random_uuid(), %(target)s, "
+            "'create_index', 'public.i', 'CREATE INDEX i ON public.orders USING btree (a)', "
+            "'DROP INDEX CONCURRENTLY public.i', 'by hand', 'applied', %(at)s, %(at)s)",
+            {"target": target_id, "at": APPLIED},
+        )
+        seed_traffic(connection, target_id, 80.0, 4.0)
+        (report,) = judge_all(connection, NOW)
+    assert report.verdict is Verdict.IMPROVED
+    assert [s.fingerprint for s in report.statements] == [FINGERPRINT]
+
+
 def nothing_known(report: VerdictReport) -> bool:
     return report.verdict is Verdict.WAITING and "ran too rarely" in report.summary
 

@@ -113,7 +113,7 @@ def test_the_ledger_shows_the_verdict_with_its_numbers(
     app.switch_page("../../pages/ledger.py").run()
     assert not app.exception
     shown = " ".join(m.value for m in app.markdown)
-    assert "95 \\\\% less" in shown and "p95 120 ms → **9 ms**" in shown
+    assert r"95 \% less" in shown and "p95 120 ms → **9 ms**" in shown
 
 
 def test_empty_pages_say_what_to_do(app: AppTest) -> None:
