@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-import psycopg
-import sqlalchemy.exc
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from perfcore.db import redact
+from perfcore.errors import StoreUnavailable
 from perfcore.ui import frame, timerange, words
 
 _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -29,12 +28,6 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 # Reached from a row or a link, with what they show in the URL.
 _DETAILS = {"endpoint", "query"}
-_MISSING = (
-    sqlalchemy.exc.ProgrammingError,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.InvalidSchemaName,
-)
-_AWAY = (sqlalchemy.exc.OperationalError, psycopg.OperationalError)
 
 
 def main() -> None:
@@ -56,10 +49,8 @@ def main() -> None:
         frame.forget()
     try:
         page.run()
-    except _MISSING as error:
-        _unmigrated(error)
-    except _AWAY as error:
-        _unreachable(error)
+    except StoreUnavailable as error:
+        _unavailable(error)
     if view.live:
         _live()
 
@@ -110,28 +101,15 @@ def _no_store() -> None:
     )
 
 
-def _unmigrated(error: Exception) -> None:
-    st.error(f"The store's tables do not fit this program: {words.plain(_first_line(error))}")
+def _unavailable(error: StoreUnavailable) -> None:
+    where = words.plain(redact(frame.store_dsn()))
+    st.error(f"{words.plain(str(error))}: {where}", icon=":material/error:")
     frame.nothing_here(
-        "The store needs its tables",
-        "The migrations create and change them; running them twice does no harm.",
+        "This page needs the store",
+        f"{error.hint or 'Start its server, or correct PERFCORE_STORE'}. The page tries again by "
+        "itself.",
         command="python -m perfcore migrate",
     )
-
-
-def _unreachable(error: Exception) -> None:
-    where = words.plain(redact(frame.store_dsn()))
-    st.error(f"The store at {where} does not answer: {words.plain(_first_line(error))}")
-    frame.nothing_here(
-        "The store cannot be reached",
-        "Start its server or correct PERFCORE_STORE; this page tries again by itself.",
-        command="python -m perfcore doctor",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
 if __name__ == "__main__":
