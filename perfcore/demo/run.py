@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
-import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from psycopg import sql
 
 from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.demo.seed import create_shop
+from perfcore.errors import ServerError
 from perfcore.server.embedded import Cluster
 from perfcore.server.launch import (
     Progress,
@@ -30,26 +35,56 @@ MONITOR_ROLE = "perfcore_monitor"
 
 
 def run_demo(config: Config, *, scale: float = 1.0, rate: float = 15.0) -> None:
-    """Run the whole chain on the demo shop until a signal comes, or until `make` is gone."""
+    """Run the whole chain on the demo shop until a signal comes, or until `make` is gone.
+
+    Raises ServerError when a demo runs already on the same data directory.
+    """
     print("Perfcore demo")
-    progress = Progress()
+    _signals(signal.default_int_handler)
     supervisor = Supervisor(config.data_dir / "log")
-    stop = _stop_signals()
     try:
-        with embedded_store(config, progress) as cluster:
-            shop = ensure_database(cluster, SHOP_DATABASE)
-            with progress.step("demo shop's data, once") as report:
-                create_shop(shop, scale=scale, progress=report)
-            environ = _demo_environ(cluster, shop)
+        with _only_one(config.data_dir), embedded_store(config, Progress()) as cluster:
             try:
-                url = _start_demo(supervisor, progress, environ, config, rate=rate)
-                print(f"\n  Open {url}\n  Ctrl-C stops everything.\n", flush=True)
-                _tend(supervisor, stop)
+                _run(config, cluster, supervisor, scale=scale, rate=rate)
             finally:
+                # A second Ctrl-C must not leave half of it running.
+                _signals(signal.SIG_IGN)
                 supervisor.stop()
     except KeyboardInterrupt:
         pass
     print("\n  stopped.")
+
+
+def _run(
+    config: Config, cluster: Cluster, supervisor: Supervisor, *, scale: float, rate: float
+) -> None:
+    progress = Progress()
+    shop = ensure_database(cluster, SHOP_DATABASE)
+    with progress.step("demo shop's data, once") as report:
+        create_shop(shop, scale=scale, progress=report)
+    environ = _demo_environ(cluster, shop)
+    url = _start_demo(supervisor, progress, environ, config, rate=rate)
+    print(f"\n  Open {url}\n  Ctrl-C stops everything.\n", flush=True)
+    _tend(supervisor)
+
+
+def _signals(handler: signal.Handlers | Callable[[int, FrameType | None], Any]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "demo.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"a demo runs already in {data_dir}",
+                hint="open its address, stop it, or set PERFCORE_DATA_DIR to another folder",
+            ) from None
+        yield
 
 
 def _demo_environ(cluster: Cluster, shop: str) -> dict[str, str]:
@@ -109,23 +144,10 @@ def _start_demo(
     return f"http://127.0.0.1:{port}"
 
 
-def _stop_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGHUP set; Ctrl-C stays a KeyboardInterrupt."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGHUP, handle)
-    return stop
-
-
-def _tend(supervisor: Supervisor, stop: threading.Event) -> None:
+def _tend(supervisor: Supervisor) -> None:
     # `make` passes on neither its own SIGKILL nor, to a background job, its SIGTERM.
     parent = os.getppid() if "MAKELEVEL" in os.environ else None
-    while not stop.wait(0.5):
+    while parent is None or os.getppid() == parent:
         for line in supervisor.tend():
             print(f"  ! {line}", flush=True)
-        if parent is not None and os.getppid() != parent:
-            return
+        time.sleep(0.5)
