@@ -46,6 +46,9 @@ def choose() -> Subject | None:
     """Return what the URL or the viewer names: a suggestion, or a query and a typed index."""
     if queryid := frame.number_parameter("queryid"):
         return _typed(queryid)
+    named, trial_id = frame.parameter("suggestion"), frame.parameter("trial")
+    if trial_id and not named and (subject := _of_trial(trial_id)):
+        return subject
     found = [
         s for s in frame.read(read.suggestions, state=None)
         if s.suggestion.kind == "index" and s.suggestion.index and s.state in _STATES
@@ -57,7 +60,6 @@ def choose() -> Subject | None:
         )
         frame.link("queries", "Queries", icon=":material/database:")
         return None
-    named = frame.parameter("suggestion")
     position = next((n for n, s in enumerate(found) if s.suggestion_id == named), 0)
     stored = st.selectbox(
         "Suggestion", found, index=position, format_func=_suggestion_words, key="lab_suggestion"
@@ -104,6 +106,17 @@ def _typed(queryid: int) -> Subject | None:
         st.error(words.plain(str(error)))
         return None
     return Subject(detail.target_id, detail.target, ((detail.fingerprint, detail.text),), index)
+
+
+def _of_trial(trial_id: str) -> Subject | None:
+    """Return what an earlier trial of a typed index tried."""
+    trial = read.trial(frame.store(), trial_id)
+    if trial is None or trial.suggestion_id:
+        return None
+    text = from_json(TrialReport, trial.result or {}).statement_text
+    st.code(text, language="sql", wrap_lines=True)
+    target = _target_name(trial.target_id)
+    return Subject(trial.target_id, target, ((trial.fingerprint, text),), trial.index)
 
 
 def _target_name(target_id: int) -> str:
@@ -258,7 +271,7 @@ def _plans(before: object, after: object, key: str) -> None:
     for title, document in (("Without the index", before), ("With the index", after)):
         with board.card(title):
             plan = parse_plan(json.dumps(document))
-            tree, text = st.tabs(["Tree", "Text"])
+            text, tree = st.tabs(["Text", "Tree"])
             with tree:
                 parts.chart(
                     charts.plan_tree(plan, ink=parts.ink()),

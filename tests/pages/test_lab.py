@@ -84,6 +84,11 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     assert not app.exception
     assert "Index created" in " ".join(m.value for m in app.markdown)
 
+    del app.query_params["change"], app.query_params["queryid"]
+    app.switch_page("../../pages/index_lab.py").run()  # as a row of the ledger's trials does
+    assert not app.exception
+    assert "times faster" in " ".join(m.value for m in app.markdown)
+
 
 def test_the_ledger_shows_the_verdict_with_its_numbers(
     app: AppTest, store: str, target_id: int
