@@ -21,10 +21,11 @@ ALLOWED: dict[str, set[str]] = {
     "aggregate": {"store"},
     "whatif": {"server"},
     "advise": {"store", "whatif", "server"},
-    "lab": {"store", "whatif", "server"},
-    "ui": {"store", "aggregate", "advise", "whatif", "lab", "server"},
+    "lab": {"store", "whatif", "server", "advise"},
+    "api": {"store", "aggregate"},
+    "ui": {"store", "aggregate", "advise", "whatif", "lab", "server", "charts"},
 }
-HIGH_MODULES = {"api", "charts", "__main__"}
+HIGH_MODULES = {"charts", "__main__"}
 
 
 def _imports(path: Path) -> set[str]:
