@@ -52,7 +52,7 @@ def tiles(
     drawn.draw(
         "DB time / request",
         words.ms(database),
-        f":gray[in {words.count(calls)}]" if calls else "",
+        f":gray[in {words.count(calls)} calls]" if calls else "",
         help="Time in SQL statements per request, and in how many executions.",
     )
 
@@ -85,14 +85,9 @@ def statements(ran: pd.DataFrame) -> None:
     if ran.empty:
         st.caption("It ran no statement in this range.")
         return
-    rows = ran.sort_values("total_ms", ascending=False).assign(
-        text=[
-            words.one_line(str(t), 300)
-            for t in ran.sort_values("total_ms", ascending=False)["text"]
-        ]
-    )
-    repeated = rows["calls_per_request"] >= _N_PLUS_ONE_CALLS
-    for _, row in rows[repeated].iterrows():
+    rows = ran.sort_values("total_ms", ascending=False)
+    rows = rows.assign(text=[words.one_line(str(t), 300) for t in rows["text"]])
+    for _, row in rows[_repeated(rows)].iterrows():
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.badge("N+1", icon=":material/repeat:", color="orange", help=_N_PLUS_ONE_HELP)
             st.markdown(
@@ -101,14 +96,11 @@ def statements(ran: pd.DataFrame) -> None:
                 width="stretch",
             )
     parts.table(
-        rows.assign(n_plus_one=["N+1" if r else "" for r in repeated]),
+        rows,
         {
-            "text": parts.text("Statement", width="large"),
+            "text": parts.text("Statement", width=400),
             "share_of_endpoint": parts.bar("Share of its time", "Of all time of the requests."),
-            "calls_per_request": parts.number(
-                "Calls/request", "%.1f", "Executions per request that ran it."
-            ),
-            "n_plus_one": parts.text("", "Runs five times or more per request.", 60),
+            "calls_per_request": parts.number("Calls/request", "%.1f", "Executions per request."),
             "max_calls": parts.number("Most in one", "%d", "Most executions in one request."),
             "mean_ms": parts.number("Mean", "%.1f ms", "Per execution, by the application."),
             "calls": parts.number("Calls", "%,d"),
@@ -117,6 +109,12 @@ def statements(ran: pd.DataFrame) -> None:
         key="endpoint_statements",
         opens=_open_statement,
     )
+
+
+def _repeated(rows: pd.DataFrame) -> pd.Series:
+    """Say per statement whether requests run it over and over."""
+    often = rows["calls_per_request"] >= _N_PLUS_ONE_CALLS
+    return often | ((rows["repeated_requests"] > 0) & (rows["calls_per_request"] >= 2))
 
 
 _N_PLUS_ONE_HELP = (

@@ -82,7 +82,10 @@ def follow() -> None:
     """Go where a callback wanted to; the shell calls this before it draws a page."""
     if destination := st.session_state.pop(_DESTINATION_KEY, None):
         name, parameters = destination
-        st.switch_page(st.session_state[_PAGES_KEY][name], query_params=_query(parameters))
+        st.switch_page(
+            st.session_state[_PAGES_KEY][name],
+            query_params={**view().unbound_parameters(), **_own(parameters)},
+        )
 
 
 def link(
@@ -96,7 +99,7 @@ def link(
         label=label,
         icon=icon,
         help=help or None,
-        query_params=_query(parameters),
+        query_params={**view().unbound_parameters(), **_own(parameters)},
     )
 
 
@@ -123,6 +126,5 @@ def nothing_here(what: str, remedy: str = "", *, command: str = "") -> None:
             st.code(command, language="bash")
 
 
-def _query(parameters: Mapping[str, Any]) -> dict[str, str]:
-    own = {k: str(v) for k, v in parameters.items() if v not in (None, "")}
-    return {**view().unbound_parameters(), **own}
+def _own(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {k: str(v) for k, v in parameters.items() if v not in (None, "")}

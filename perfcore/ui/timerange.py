@@ -68,7 +68,7 @@ class View:
         return self.range.start - self.baseline.start
 
     def unbound_parameters(self) -> dict[str, str]:
-        """Return what links must carry; the bound parameters follow from page to page."""
+        """Return what links must carry; bound parameters follow by themselves."""
         if self.preset != CUSTOM:
             return {}
         return {"from": to_text(self.range.start), "to": to_text(self.range.end)}
