@@ -99,7 +99,8 @@ def _scalars(
     total, least, most = np.zeros(groups), np.full(groups, np.inf), np.full(groups, -np.inf)
     np.add.at(count, group, np.array([r.count for r in rows], np.int64))
     np.add.at(errors, group, np.array([r.error_count for r in rows], np.int64))
-    np.add.at(total, group, np.array([r.sum for r in rows], np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.add.at(total, group, np.array([r.sum for r in rows], np.float64))
     np.minimum.at(least, group, np.array([r.min for r in rows], np.float64))
     np.maximum.at(most, group, np.array([r.max for r in rows], np.float64))
     return list(

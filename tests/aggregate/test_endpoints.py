@@ -1,0 +1,162 @@
+"""Endpoint tables and trends: nothing missed, nothing counted twice, nothing drawn as a drop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy
+
+from perfcore.aggregate import endpoints
+from perfcore.db import connect, engine
+from perfcore.store.resolution import floor
+from perfcore.store.rollup import roll
+from perfcore.types import TimeRange
+from tests.seeding import ENDPOINTS, add_series, insert, rollup_row, seed_store
+
+NOW = datetime(2026, 11, 23, 12, 30, 20, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LAST_HOUR = TimeRange(NOW - HOUR, NOW)
+
+
+@pytest.fixture
+def reader(store: str) -> Iterator[sqlalchemy.Engine]:
+    made = engine(store)
+    yield made
+    made.dispose()
+
+
+def write_minutes(store: str, start: datetime, values: list[list[float]]) -> None:
+    """Write one row a minute from `start`, an empty list being a minute without requests."""
+    with connect(store) as connection:
+        series_id = add_series(connection, "api_endpoint", "GET /", "ms")
+        rows = [
+            rollup_row(series_id, start + timedelta(minutes=n), v)
+            for n, v in enumerate(values)
+            if v
+        ]
+        insert(connection, "metric_rollups", rows)
+
+
+def test_the_table_counts_every_request(store: str, reader: sqlalchemy.Engine) -> None:
+    seeded = seed_store(store, now=NOW)
+    table = endpoints.endpoint_table(reader, LAST_HOUR, now=NOW)
+    assert dict(zip(table["endpoint"], table["requests"], strict=True)) == seeded.requests
+    assert table["total_ms"].is_monotonic_decreasing
+    assert (table["p50_ms"] <= table["p95_ms"]).all() and (table["p99_ms"] <= table["max_ms"]).all()
+    quickest = table[table["endpoint"] == "GET /products/{id}"]
+    assert quickest["requests_per_min"].between(59, 61).all() and len(quickest) == 1
+    assert endpoints.endpoint_table(reader, LAST_HOUR, "other", now=NOW).empty
+
+
+def test_partial_rows_of_one_minute_add_up(store: str, reader: sqlalchemy.Engine) -> None:
+    at = floor(NOW, timedelta(minutes=1))
+    write_minutes(store, at, [[1.0] * 98])
+    write_minutes(store, at, [[500.0] * 2])
+    [row] = endpoints.endpoint_table(reader, LAST_HOUR, now=NOW).to_dict("records")
+    assert row["requests"] == 100 and row["max_ms"] == 500.0
+    assert math.isclose(row["p95_ms"], 1.0, rel_tol=0.01)
+    assert math.isclose(row["p99_ms"], 500.0, rel_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    "span, every",
+    [(timedelta(hours=3), 1), (timedelta(hours=30), 7), (timedelta(days=20), 211)],
+)
+def test_rolling_changes_no_number(
+    store: str, reader: sqlalchemy.Engine, span: timedelta, every: int
+) -> None:
+    start = floor(NOW, timedelta(minutes=1)) - span
+    minutes = range(int(span.total_seconds()) // 60)
+    write_minutes(store, start, [[] if n % every else [n % 97 + 1.0] for n in minutes])
+    r = TimeRange(start, NOW)
+    before = endpoints.endpoint_table(reader, r, now=NOW)
+    with connect(store, autocommit=True) as connection:
+        while roll(connection, NOW).merged_buckets:
+            pass
+        rolled = connection.execute("SELECT resolution FROM perfcore.rollup_progress").fetchall()
+    assert ("hour",) in rolled and (("day",) in rolled) == (span > timedelta(days=1))
+    after = endpoints.endpoint_table(reader, r, now=NOW)
+    assert before["requests"].tolist() == [len(minutes[::every])]
+    for name in ("requests", "total_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"):
+        assert after[name].tolist() == before[name].tolist(), name
+
+
+def test_a_step_not_over_is_marked_and_its_rate_is_not_a_drop(
+    store: str, reader: sqlalchemy.Engine
+) -> None:
+    write_minutes(store, NOW.replace(minute=0, second=0), [[5.0] * 60] * 30 + [[5.0] * 20])
+    trend = endpoints.latency_trend(reader, LAST_HOUR, now=NOW)
+    assert trend["partial"].tolist() == [False] * 30 + [True]
+    assert trend["requests_per_min"].round(6).eq(60.0).all()
+
+
+def test_a_trend_begins_with_a_whole_step(store: str, reader: sqlalchemy.Engine) -> None:
+    start = NOW.replace(hour=0, minute=0, second=0)
+    write_minutes(store, start, [[5.0] * 10] * 750)
+    r = TimeRange(NOW - 12 * HOUR + timedelta(minutes=3, seconds=30), NOW)
+    trend = endpoints.latency_trend(reader, r, now=NOW)
+    assert trend["requests_per_min"].iloc[0] == 10.0 and len(trend) <= 240
+    assert trend["time"].iloc[0] <= r.start
+
+
+def test_minutes_without_requests_are_gaps(store: str, reader: sqlalchemy.Engine) -> None:
+    write_minutes(store, NOW.replace(minute=10, second=0), [[5.0], [], [], [5.0]])
+    trend = endpoints.latency_trend(reader, LAST_HOUR, now=NOW)
+    assert trend["requests"].tolist()[:4] == [1, 0, 0, 1]
+    assert trend["p95_ms"].isna().tolist()[:4] == [False, True, True, False]
+
+
+def test_the_summary_of_a_seeded_hour(store: str, reader: sqlalchemy.Engine) -> None:
+    seed_store(store, now=NOW)
+    found = endpoints.summary(reader, LAST_HOUR, now=NOW)
+    assert found.p95_ms is not None and 150 < found.p95_ms < 300
+    assert found.requests_per_min is not None and math.isclose(
+        found.requests_per_min, sum(e.requests_per_min for e in ENDPOINTS), rel_tol=0.02
+    )
+    assert found.error_rate is not None and 0 < found.error_rate < 0.05
+    assert found.db_ms_per_request is not None and 20 < found.db_ms_per_request < 80
+    assert found.cache_hit_ratio is not None and math.isclose(
+        found.cache_hit_ratio, 17000 / 20010, rel_tol=1e-6
+    )
+    assert found.memory_rss_bytes is not None and 140e6 < found.memory_rss_bytes < 160e6
+
+
+def test_an_empty_store_has_nothing_to_say(reader: sqlalchemy.Engine) -> None:
+    found = endpoints.summary(reader, LAST_HOUR)
+    assert {getattr(found, name) for name in found.__slots__} == {None}
+    for table in (
+        endpoints.endpoint_table(reader, LAST_HOUR),
+        endpoints.latency_trend(reader, LAST_HOUR),
+        endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /"),
+        endpoints.process_trend(reader, LAST_HOUR, "memory", "process.memory.rss"),
+    ):
+        assert table.empty and len(table.columns) > 2
+
+
+def test_empty_and_full_tables_have_the_same_types(store: str, reader: sqlalchemy.Engine) -> None:
+    def tables() -> list[dict[object, str]]:
+        return [
+            {name: str(kind) for name, kind in table.dtypes.items()}
+            for table in (
+                endpoints.endpoint_table(reader, LAST_HOUR, now=NOW),
+                endpoints.latency_trend(reader, LAST_HOUR, now=NOW),
+                endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /orders/{id}"),
+                endpoints.process_trend(reader, LAST_HOUR, "memory", "process.memory.rss"),
+            )
+        ]
+
+    empty = tables()
+    seed_store(store, now=NOW)
+    assert tables() == empty
+
+
+def test_an_endpoint_shows_its_repeated_statement(store: str, reader: sqlalchemy.Engine) -> None:
+    seed_store(store, now=NOW)
+    ran = endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /orders/{id}")
+    repeated = ran.set_index("queryid").loc[7002]
+    assert repeated["calls_per_request"] == 8.0 and repeated["max_calls"] == 8
+    assert repeated["repeated_requests"] == repeated["requests"] == 1200
+    assert 0.5 < ran["share_of_endpoint"].sum() < 1.0
