@@ -8,8 +8,11 @@ ON CONFLICT (suggestion_id) DO UPDATE
    SET kind = excluded.kind,
        title = excluded.title,
        saved_ms_per_hour = excluded.saved_ms_per_hour,
-       body = excluded.body,
-       evidence = excluded.evidence,
+       -- A trial's word is stronger than the next round's estimate.
+       evidence = CASE WHEN s.evidence = 'measured' THEN s.evidence ELSE excluded.evidence END,
+       body = CASE WHEN s.evidence = 'measured'
+                   THEN pg_catalog.jsonb_set(excluded.body, '{evidence}', '"measured"')
+                   ELSE excluded.body END,
        state = CASE WHEN s.state = 'gone'
                       OR (s.state = 'snoozed' AND s.snoozed_until <= now())
                     THEN 'open' ELSE s.state END,

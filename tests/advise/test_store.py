@@ -18,7 +18,7 @@ from perfcore.advise.store import (
     save_advice,
     snooze,
 )
-from perfcore.db import connect
+from perfcore.db import connect, query
 from perfcore.store.targets import ensure_target
 from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
 
@@ -61,6 +61,16 @@ def test_decisions_outlive_the_next_round(connection: Connection) -> None:
     save_advice(connection, 1, Advice((replace(FIRST, title="again"), SECOND)))
     assert states(connection) == {"one": "dismissed", "two": "snoozed"}
     assert not dismiss(connection, "three", "there is none")
+
+
+def test_what_a_trial_measured_is_not_called_an_estimate_again(connection: Connection) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    connection.execute(query("lab_mark_measured"), {"suggestion_id": "one"})
+    save_advice(connection, 1, Advice((replace(FIRST, title="again"),)))
+    row = connection.execute(
+        "SELECT evidence, body ->> 'evidence', title FROM perfcore.suggestions"
+    ).fetchone()
+    assert row == ("measured", "measured", "again")
 
 
 def test_a_snooze_ends(connection: Connection) -> None:
