@@ -141,7 +141,7 @@ def _suggestions(store: sqlalchemy.Engine, question: Question) -> Any:
     found = [
         {
             **_fields(stored.suggestion),
-            "target": names[stored.suggestion.target_id],
+            "target": names.get(stored.suggestion.target_id, ""),
             "state": stored.state,
             "state_reason": stored.state_reason,
             "created_at": stored.created_at,
@@ -149,7 +149,7 @@ def _suggestions(store: sqlalchemy.Engine, question: Question) -> Any:
         }
         for stored in read.suggestions(store, state=None if wanted == "all" else wanted)
         if question["kind"] in (None, stored.suggestion.kind)
-        and question["target"] in (None, names[stored.suggestion.target_id])
+        and question["target"] in (None, names.get(stored.suggestion.target_id, ""))
     ]
     items = found[: question["limit"]]
     return {"count": len(items), "items": items}

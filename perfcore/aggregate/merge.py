@@ -1,7 +1,7 @@
 """Merging many stored histograms at once: the same sums as Histogram.merge, by arrays.
 
-A day of minutes of twenty endpoints is 29,000 rows. Adding dictionaries takes seconds there;
-reading all varints of all rows in one pass takes a tenth of one.
+A day of minutes of twenty endpoints is 29,000 rows: reading all varints of all rows in one
+pass takes a third of the time of adding dictionaries.
 """
 
 from __future__ import annotations
