@@ -116,14 +116,14 @@ def number_parameter(name: str) -> int | None:
         return None
 
 
-def nothing_here(what: str, remedy: str = "", *, command: str = "") -> None:
+def nothing_here(what: str, remedy: str = "", *, command: str = "", language: str = "bash") -> None:
     """Say that something is missing, why, and the command that changes it."""
     with st.container(border=True):
         st.markdown(f":material/inbox: **{what}**")
         if remedy:
             st.caption(remedy)
         if command:
-            st.code(command, language="bash")
+            st.code(command, language=language)
 
 
 def _own(parameters: Mapping[str, Any]) -> dict[str, str]:

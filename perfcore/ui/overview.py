@@ -13,7 +13,7 @@ from perfcore import charts
 from perfcore.aggregate import endpoints
 from perfcore.store.read import Marker
 from perfcore.types import MetricType
-from perfcore.ui import frame, parts, words
+from perfcore.ui import frame, parts, system, words
 from perfcore.ui.timerange import View
 
 
@@ -163,10 +163,11 @@ def no_requests(has_targets: bool) -> None:
     """Say what is missing when no application has reported yet."""
     frame.nothing_here(
         "No requests were measured in this range",
-        "Two lines bring an application in; it reports within seconds. Choose a longer range if "
-        "it ran earlier.",
-        command='app.add_middleware(PerfcoreMiddleware, service="shop")\n'
-        "perfcore.collect.watch(engine)",
+        "Two lines bring an application in; started with PERFCORE_STORE set to this store, it "
+        "reports within seconds. Choose a longer range if it ran earlier, or see it all at once "
+        "with make demo.",
+        command=system.INSTRUMENT,
+        language="python",
     )
     if not has_targets:
         frame.nothing_here(

@@ -19,6 +19,10 @@ from perfcore.store.read import CollectionState, ProcessState, TargetState
 from perfcore.ui import frame, parts, words
 
 _STALE_S = 120.0
+INSTRUMENT = """from perfcore.collect import PerfcoreMiddleware, watch
+
+app.add_middleware(PerfcoreMiddleware, service="shop")  # your ASGI application
+watch(engine)                                           # your SQLAlchemy engine"""
 # What a target's error speaks of, and the SQL or command that ends it.
 _REMEDIES = (
     (
@@ -115,9 +119,9 @@ def accounting(state: CollectionState) -> None:
     if not state.processes:
         frame.nothing_here(
             "No application has sent anything yet",
-            "Two lines bring an ASGI application in.",
-            command='app.add_middleware(PerfcoreMiddleware, service="shop")\n'
-            "perfcore.collect.watch(engine)",
+            "Two lines bring an application in, started with PERFCORE_STORE set to this store.",
+            command=INSTRUMENT,
+            language="python",
         )
         return
     rows = pd.DataFrame([_account(p) for p in state.processes])
