@@ -8,10 +8,13 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from perfcore.server.web import SecurityHeaders, lifespan
+from perfcore import api
+from perfcore.server.web import SecurityHeaders, lifespan, store_engine
 
 app = st.App(
     Path(__file__).parent / "perfcore" / "ui" / "shell.py",
+    routes=api.routes(store_engine),
+    exception_handlers=api.exception_handlers(),
     lifespan=lifespan,
     middleware=[Middleware(SecurityHeaders)],
 )

@@ -22,10 +22,9 @@ ALLOWED: dict[str, set[str]] = {
     "whatif": {"server"},
     "advise": {"store", "whatif", "server"},
     "lab": {"store", "whatif", "server", "advise"},
-    "api": {"store", "aggregate"},
     "ui": {"store", "aggregate", "advise", "whatif", "lab", "server", "charts"},
 }
-HIGH_MODULES = {"charts", "__main__"}
+HIGH_MODULES = {"api", "charts", "__main__"}
 
 
 def _imports(path: Path) -> set[str]:

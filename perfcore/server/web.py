@@ -9,11 +9,14 @@ import importlib
 import ipaddress
 import os
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
+import sqlalchemy
 import streamlit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from perfcore import db
 from perfcore.config import load_config
 from perfcore.errors import ConfigurationError
 from perfcore.server.launch import Background
@@ -47,6 +50,20 @@ async def lifespan(app: Any) -> AsyncIterator[dict[str, Any]]:
     finally:
         if background is not None:
             await asyncio.to_thread(background.stop)
+
+
+@cache
+def store_engine() -> sqlalchemy.Engine:
+    """Return the API's engine on the store, made when first asked for: the lifespan names it.
+
+    Raises ConfigurationError while no store is named.
+    """
+    dsn = os.environ.get("PERFCORE_STORE", "")
+    if not dsn:
+        raise ConfigurationError(
+            "no store is configured", hint="set PERFCORE_STORE to a PostgreSQL DSN"
+        )
+    return db.engine(dsn)
 
 
 def refuse_open_address(address: str) -> None:
