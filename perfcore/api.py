@@ -26,11 +26,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import perfcore
+from perfcore import api_answers
 from perfcore.aggregate import endpoints, metrics, statements
 from perfcore.api_parameters import (
     Parameter,
     RequestRefused,
     choice,
+    identity,
     instant,
     number,
     read_parameters,
@@ -46,6 +48,7 @@ from perfcore.types import MetricType, TimeRange
 
 DEFAULT_SPAN = timedelta(hours=1)
 MAX_LIMIT = 10_000
+MAX_EXACT = 2**53 - 1  # of the whole numbers that every JSON reader keeps
 # The longest range of each resolution: what a single answer may read.
 LONGEST = {"minute": 2 * DAY, "hour": 90 * DAY}
 SUGGESTION_STATES = ("open", "dismissed", "snoozed", "applied", "gone", "all")
@@ -87,6 +90,7 @@ class Operation:
     summary: str
     parameters: tuple[Parameter, ...]
     answer: Callable[[sqlalchemy.Engine, Question], Any]
+    schema: Mapping[str, Any]  # of the answer
 
 
 FROM = instant("from", "Start of the range; by default one hour before its end.")
@@ -230,6 +234,7 @@ OPERATIONS = (
             _limit(1000),
         ),
         _metrics,
+        api_answers.METRICS,
     ),
     Operation(
         ("/api/v1/slow-queries", "/api/v1/performance/slow-queries"),
@@ -237,11 +242,12 @@ OPERATIONS = (
         (
             FROM, TO, SERVICE,
             text("endpoint", "Only within requests of this endpoint."),
-            whole("queryid", "Only this statement."),
+            identity("queryid", "Only this statement, by PostgreSQL's queryid."),
             number("min_duration_ms", "Only those that took at least this.", 0, 1e12, default=0),
             _limit(),
         ),
         _slow_queries,
+        api_answers.SLOW_QUERIES,
     ),
     Operation(
         ("/api/v1/suggestions", "/api/v1/performance/suggestions"),
@@ -253,36 +259,42 @@ OPERATIONS = (
             _limit(),
         ),
         _suggestions,
+        api_answers.SUGGESTIONS,
     ),
     Operation(
         ("/api/v1/endpoints",),
         "Endpoints with counts, errors and percentiles, the one that took the most time first.",
         (FROM, TO, SERVICE, _limit(1000)),
         _endpoints,
+        api_answers.ENDPOINTS,
     ),
     Operation(
         ("/api/v1/statements/{queryid}",),
         "A statement with its statistics in the range, its endpoints and its plans.",
-        (whole("queryid", "As in pg_stat_statements.", in_path=True), FROM, TO),
+        (identity("queryid", "As in pg_stat_statements.", in_path=True), FROM, TO),
         _statement,
+        api_answers.STATEMENT,
     ),
     Operation(
         ("/api/v1/plans/{plan_id}",),
         "A plan as EXPLAIN (FORMAT JSON) gave it, and as text.",
-        (whole("plan_id", "The plan.", 1, in_path=True),),
+        (whole("plan_id", "The plan.", 1, MAX_EXACT, in_path=True),),
         _plan,
+        api_answers.PLAN,
     ),
     Operation(
         ("/api/v1/ledger",),
         "What was done to the targets and what came of it, latest first.",
         (_limit(),),
         _ledger,
+        api_answers.LEDGER,
     ),
     Operation(
         ("/api/v1/health",),
         "Whether the store answers and what still arrives.",
         (),
         _health,
+        api_answers.HEALTH,
     ),
 )  # fmt: skip
 
@@ -466,7 +478,7 @@ def _described(operation: Operation, path: str) -> dict[str, Any]:
     if "{" in path:
         statuses["404"] = "Nothing of that id is known."
     failing = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    answer = {"application/json": {"schema": {"type": "object"}}}
+    answer = {"application/json": {"schema": dict(operation.schema)}}
     return {
         "operationId": path.removeprefix("/api/v1/").translate(_NAMING),
         "summary": operation.summary,

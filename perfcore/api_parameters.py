@@ -80,6 +80,16 @@ def whole(
     return Parameter(name, parse, schema, help, default, in_path)
 
 
+def identity(name: str, help: str, *, in_path: bool = False) -> Parameter:
+    """Return a parameter that is a signed 64-bit integer, documented as text.
+
+    A bound of 2^63 in a schema, and the value in a generated client, would be rounded.
+    """
+    parse = whole(name, help).parse
+    schema = {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
+    return Parameter(name, parse, schema, f"{help} A signed 64-bit integer.", in_path=in_path)
+
+
 def number(name: str, help: str, least: float, most: float, *, default: float) -> Parameter:
     """Return a parameter that is a finite number within bounds."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import jsonschema  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import sqlalchemy
@@ -18,9 +19,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from perfcore.api import OPERATIONS, exception_handlers, routes
+from perfcore.api import OPERATIONS, Operation, exception_handlers, routes
 from perfcore.db import connect, engine
-from perfcore.normalise import fingerprint_hex
+from perfcore.normalise import fingerprint_hex, from_hex
 from perfcore.server.embedded import Cluster
 from perfcore.store.migrate import migrate
 from tests.seeding import ENDPOINTS, STATEMENTS, Seeded, seed_store
@@ -328,6 +329,45 @@ def test_the_document_names_every_route_and_parameter(client: Client) -> None:
         assert named == set(re.findall(r"\{(\w+)\}", path))
         for parameter in item["get"]["parameters"]:
             assert parameter["description"] and parameter["schema"]["type"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.paths[0])
+def test_answers_hold_what_the_document_says(
+    client: Client, seeded: Seeded, operation: Operation
+) -> None:
+    schema = get(client, "/api/openapi.json")["paths"][operation.paths[0]]["get"]
+    schema = schema["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.Draft202012Validator.check_schema(schema)
+    path = operation.paths[0].replace("{queryid}", "7001").replace("{plan_id}", "1")
+    answer = get(client, path)
+    jsonschema.validate(answer, schema)
+    assert answer.get("items") != []
+    if "resolution" in answer:
+        jsonschema.validate(get(client, path, resolution="minute"), schema)
+
+
+def test_no_documented_number_is_beyond_a_double(client: Client) -> None:
+    def numbers(value: Any) -> Iterator[int]:
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from numbers(part)
+        elif isinstance(value, int):
+            yield value
+
+    assert max(abs(n) for n in numbers(get(client, "/api/openapi.json"))) < 2**53
+
+
+def test_identities_keep_their_last_digit(client: Client) -> None:
+    of = STATEMENTS[0]
+    assert abs(of.fingerprint) > 2**53
+    answer = get(client, f"/api/v1/statements/{of.queryid}")
+    assert answer["queryid"] == str(of.queryid)
+    assert from_hex(answer["fingerprint"]) == of.fingerprint
+    query = {"metric_type": "database_query", "resolution": "hour"}
+    (row, *_) = get(
+        client, "/api/v1/performance/metrics", metric_name=answer["fingerprint"], **query
+    )["items"]
+    assert row["count"] > 0
 
 
 def test_documented_defaults_are_those_that_hold() -> None:

@@ -107,6 +107,32 @@ def test_rollups_are_half_open_from_a_whole_minute(store: str, reader: sqlalchem
     assert read.series_rollups(reader, r, "api_endpoint", names=[], now=NOW) == []
 
 
+def test_hours_and_minutes_meet_without_gap_or_overlap(
+    store: str, reader: sqlalchemy.Engine
+) -> None:
+    start = NOW.replace(minute=0, second=0) - timedelta(hours=10)
+    with connect(store) as connection:
+        series_id = add_series(connection, "api_endpoint", "GET /", "ms")
+        minutes = [rollup_row(series_id, start + timedelta(minutes=n), [1.0]) for n in range(600)]
+        hours = [
+            rollup_row(series_id, start + timedelta(hours=n), [1.0] * 60, resolution="hour")
+            for n in range(6)
+        ]
+        insert(connection, "metric_rollups", minutes)
+        insert(connection, "metric_rollups", hours)
+        connection.execute(
+            "INSERT INTO perfcore.rollup_progress VALUES ('hour', %s)",
+            (start + timedelta(hours=6),),
+        )
+    r = TimeRange(start + timedelta(minutes=20), start + timedelta(hours=10))
+    found = read.series_rollups(reader, r, "api_endpoint", resolution="hour", now=NOW)
+    counted = {
+        kind: sum(row.count for row in found if row.resolution == kind)
+        for kind in ("minute", "hour")
+    }
+    assert counted == {"minute": 40 + 240, "hour": 300}
+
+
 def test_a_snapshot_does_not_see_what_is_written_meanwhile(
     store: str, reader: sqlalchemy.Engine
 ) -> None:
