@@ -33,6 +33,7 @@ if view.compared:
     )
 overlay: dict[str, Any] = {
     "zone": view.zone,
+    "span": view.range,
     "markers": markers,
     "compared": past,
     "shift": view.shift,

@@ -19,6 +19,7 @@ markers = frame.read(read.markers, view.range)
 past = frame.read(endpoints.latency_trend, view.compared) if view.compared else None
 overlay: dict[str, Any] = {
     "zone": view.zone,
+    "span": view.range,
     "markers": markers,
     "compared": past,
     "shift": view.shift,

@@ -70,7 +70,8 @@ def brief(suggestion: Suggestion) -> tuple[str, str]:
     if index is None or suggestion.kind != "index":
         return words.one_line(suggestion.title, 36), ""
     _, _, body = index.body().partition(" USING ")
-    return words.one_line(f"Index on {index.table}", 36), words.one_line(body.replace('"', ""), 90)
+    body = body.replace('"', "").removeprefix("btree ")
+    return words.one_line(f"Index on {index.table}", 36), words.one_line(body, 90)
 
 
 def _worth(suggestion: Suggestion) -> str:
@@ -154,7 +155,7 @@ def _statements(suggestion: Suggestion) -> None:
         [
             {
                 "queryid": str(s.queryid),
-                "text": words.one_line(s.text, 300),
+                "text": words.gist(s.text),
                 "cost_before": s.cost_before,
                 "cost_after": s.cost_after,
                 "mean_ms_before": s.mean_ms_before,

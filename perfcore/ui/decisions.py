@@ -33,39 +33,34 @@ def sql(suggestion: Suggestion) -> None:
 
 
 def buttons(stored: StoredSuggestion) -> None:
-    """Draw what can be done with a suggestion in its state."""
+    """Draw what can be done with a suggestion in its state, into a horizontal container."""
     suggestion, key = stored.suggestion, stored.suggestion_id
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if suggestion.kind == "index" and frame.has_page("index_lab"):
+    if suggestion.kind == "index" and frame.has_page("index_lab"):
+        st.button(
+            "Test this index",
+            icon=":material/science:",
+            key=f"test_{key}",
+            on_click=lambda: frame.open_page("index_lab", suggestion=key),
+        )
+    if stored.state in ("dismissed", "snoozed"):
+        st.button(
+            "Put back", icon=":material/undo:", key=f"reopen_{key}", on_click=_reopen, args=(key,)
+        )
+    elif stored.state == "open":
+        _put_away(key)
+
+
+def _put_away(key: str) -> None:
+    with st.popover("Dismiss", key=f"dismissing_{key}"):
+        st.text_input(
+            "Reason", key=f"reason_{key}", placeholder="why it does not fit here", max_chars=200
+        )
+        st.button("Dismiss it", key=f"dismiss_{key}", on_click=_dismiss, args=(key,))
+    with st.popover("Snooze", key=f"snoozing_{key}"):
+        for label, days in _SNOOZE_DAYS.items():
             st.button(
-                "Test this index",
-                icon=":material/science:",
-                type="primary",
-                key=f"test_{key}",
-                on_click=lambda: frame.open_page("index_lab", suggestion=key),
+                label.capitalize(), key=f"snooze_{key}_{days}", on_click=_snooze, args=(key, days)
             )
-        if stored.state in ("dismissed", "snoozed"):
-            st.button(
-                "Put back",
-                icon=":material/undo:",
-                key=f"reopen_{key}",
-                on_click=_reopen,
-                args=(key,),
-            )
-            return
-        with st.popover("Dismiss", icon=":material/close:", key=f"dismissing_{key}"):
-            st.text_input(
-                "Reason", key=f"reason_{key}", placeholder="why it does not fit here", max_chars=200
-            )
-            st.button("Dismiss it", key=f"dismiss_{key}", on_click=_dismiss, args=(key,))
-        with st.popover("Snooze", icon=":material/snooze:", key=f"snoozing_{key}"):
-            for label, days in _SNOOZE_DAYS.items():
-                st.button(
-                    label.capitalize(),
-                    key=f"snooze_{key}_{days}",
-                    on_click=_snooze,
-                    args=(key, days),
-                )
 
 
 def state_words(stored: StoredSuggestion) -> str:

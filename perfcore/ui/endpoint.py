@@ -65,7 +65,7 @@ def breakdown(ran: pd.DataFrame) -> None:
         return
     rows = ran.sort_values("share_of_endpoint", ascending=False)
     top = rows.head(_BARS)
-    labels = [words.one_line(str(t), 120) for t in top["text"]]
+    labels = [words.gist(str(t), 120) for t in top["text"]]
     shares = [float(s) for s in top["share_of_endpoint"]]
     if len(rows) > _BARS:
         labels.append(f"{len(rows) - _BARS} other statements")
@@ -86,7 +86,7 @@ def statements(ran: pd.DataFrame) -> None:
         st.caption("It ran no statement in this range.")
         return
     rows = ran.sort_values("total_ms", ascending=False)
-    rows = rows.assign(text=[words.one_line(str(t), 300) for t in rows["text"]])
+    rows = rows.assign(text=[words.gist(str(t)) for t in rows["text"]])
     for _, row in rows[_repeated(rows)].iterrows():
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.badge("N+1", icon=":material/repeat:", color="orange", help=_N_PLUS_ONE_HELP)

@@ -52,7 +52,7 @@ def summary(stored: Sequence[StoredSuggestion]) -> None:
 
 
 def card(stored: StoredSuggestion, *, is_open: bool) -> None:
-    """Draw one suggestion: its head always, everything else when opened."""
+    """Draw one suggestion: its head and what can be done always, everything else when opened."""
     suggestion = stored.suggestion
     name, icon = advice.KINDS.get(suggestion.kind, (suggestion.kind, "lightbulb"))
     with st.container(border=True, gap="xsmall"):
@@ -60,6 +60,7 @@ def card(stored: StoredSuggestion, *, is_open: bool) -> None:
             st.markdown(f":material/{icon}: **{words.plain(suggestion.title)}**", width="stretch")
             st.badge(name, color="gray")
             advice.evidence_badge(suggestion.evidence)
+            decisions.buttons(stored)
         st.markdown(_head(stored))
         if stored.state != "open":
             st.caption(decisions.state_words(stored))
@@ -70,7 +71,6 @@ def card(stored: StoredSuggestion, *, is_open: bool) -> None:
         ):
             advice.details(suggestion)
             decisions.sql(suggestion)
-        decisions.buttons(stored)
 
 
 def _head(stored: StoredSuggestion) -> str:
@@ -85,7 +85,9 @@ def _head(stored: StoredSuggestion) -> str:
             f"{words.code(best.endpoint)} −{words.ms(best.saved_ms_per_request)} per request"
         )
         if len(helped) > 1:
-            parts_.append(f"{len(helped) - 1} more endpoints")
+            parts_.append(
+                f"{len(helped) - 1} more" + (" endpoints" if len(helped) > 2 else " endpoint")
+            )
     if suggestion.kind == "index" and suggestion.index_bytes:
         parts_.append(f":gray[size {words.byte_size(suggestion.index_bytes)}]")
     return " · ".join(parts_) or f":gray[{words.plain(suggestion.finding.summary)}]"
@@ -100,7 +102,7 @@ def silences(found: Sequence[StoredSilence]) -> None:
         [
             {
                 "queryid": str(s.queryid),
-                "text": words.one_line(s.text, 300),
+                "text": words.gist(s.text),
                 "reason": s.reason,
                 "detail": s.detail,
             }

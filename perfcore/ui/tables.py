@@ -84,7 +84,7 @@ def statements(
     rows = _with_change(now, before, ["target_id", "queryid"], "mean_ms")
     rows = rows.sort_values(sort, ascending=False).head(limit or len(rows))
     rows = rows.assign(
-        text=[words.one_line(t, 300) for t in rows["text"]],
+        text=[words.gist(t) for t in rows["text"]],
         queryid=rows["queryid"].astype(str),
         total_s=rows["total_ms"] / 1000,
     )
@@ -99,18 +99,18 @@ def statements(
 
 def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
     every: dict[str, Any] = {
-        "text": parts.text("Query", "The statement, constants replaced.", 265 if full else 380),
-        "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 140),
-        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 75),
-        "calls": parts.number("Calls", "%,d", "Executions in the range.", 70),
-        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 80),
+        "text": parts.text("Query", "The statement; a long select list is left out.", 345),
+        "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 125),
+        "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 70),
+        "calls": parts.number("Calls", "%,d", "Executions in the range.", 65),
+        "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 75),
         "change_percent": parts.number(
-            "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words), 80
+            "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words), 70
         ),
-        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 80),
-        "hit_ratio": parts.bar("Cache hit", "Blocks found in shared buffers.", 1.0, 110),
-        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 80),
-        "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 60),
+        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 75),
+        "hit_ratio": parts.number("Cached", "percent", "Blocks found in shared buffers.", 70),
+        "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 75),
+        "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 50),
     }
     brief = ("text", "share_of_db_time", "total_s", "calls", "mean_ms", "change_percent", "p95_ms")
     return every if full else {name: every[name] for name in brief}
@@ -124,7 +124,7 @@ def slow_queries(
         st.caption("No execution was over the threshold (PERFCORE_SLOW_QUERY_MS) in this range.")
         return
     rows = rows.assign(
-        text=[words.one_line(str(t or ""), 300) for t in rows["text"]],
+        text=[words.gist(str(t or "")) for t in rows["text"]],
         queryid=[
             str(q) if q == q and q is not None else "" for q in rows["queryid"].astype(object)
         ],

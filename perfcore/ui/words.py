@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 
 NOTHING = "–"
+_LONG_LIST = 24
 
 
 def is_missing(value: float | None) -> bool:
@@ -121,6 +122,25 @@ def one_line(text: str, width: int = 0) -> str:
     """
     text = " ".join(text.split())
     return text if not width or len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def gist(text: str, width: int = 300) -> str:
+    """Return a statement on one line with a long select list left out: its tables tell more.
+
+    >>> gist("SELECT id, title, price_cents, (SELECT max(x) FROM y) FROM products WHERE a = $1")
+    'SELECT … FROM products WHERE a = $1'
+    >>> gist("SELECT * FROM t")
+    'SELECT * FROM t'
+    """
+    text = one_line(text)
+    if text[:7].upper() == "SELECT ":
+        depth = 0
+        for at, letter in enumerate(text):
+            depth += (letter == "(") - (letter == ")")
+            if depth == 0 and letter == " " and text[at : at + 6].upper() == " FROM ":
+                text = f"SELECT …{text[at:]}" if at > _LONG_LIST else text
+                break
+    return one_line(text, width)
 
 
 def plain(text: str) -> str:
