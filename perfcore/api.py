@@ -51,6 +51,7 @@ MAX_LIMIT = 10_000
 MAX_EXACT = 2**53 - 1  # of the whole numbers that every JSON reader keeps
 # The longest range of each resolution: what a single answer may read.
 LONGEST = {"minute": 2 * DAY, "hour": 90 * DAY}
+MAX_HISTOGRAMS = 200_000  # that one answer may read and merge
 SUGGESTION_STATES = ("open", "dismissed", "snoozed", "applied", "gone", "all")
 SUGGESTION_KINDS = ("index", "drop_index", "rewrite", "cache", "setting", "maintenance")
 
@@ -111,14 +112,26 @@ def _metrics(store: sqlalchemy.Engine, question: Question) -> Any:
             hint=f"at most {LONGEST[resolution].days} days; choose a coarser resolution",
         )
     chosen = (question["metric_type"], question["metric_name"], question["service"])
-    found = (
-        metrics.raw_samples(store, r, *chosen, limit=question["limit"])
-        if resolution == "raw"
-        else metrics.rollup_table(
-            store, r, resolution, *chosen, limit=question["limit"], now=question.now
+    limit = question["limit"]
+    if resolution == "raw":
+        found = metrics.raw_samples(store, r, *chosen, limit=limit + 1)
+    else:
+        _refuse_too_many(
+            metrics.count_histograms(store, r, resolution, *chosen, most=MAX_HISTOGRAMS)
         )
-    )
-    return _listed(found, r) | {"resolution": resolution}
+        found = metrics.rollup_table(
+            store, r, resolution, *chosen, limit=limit + 1, now=question.now
+        )
+    return _listed(found, r, limit) | {"resolution": resolution}
+
+
+def _refuse_too_many(histograms: int) -> None:
+    if histograms > MAX_HISTOGRAMS:
+        raise RequestRefused(
+            f"more than {MAX_HISTOGRAMS:,} histograms lie in this range",
+            field="from",
+            hint="ask for a shorter range, one metric_name, or a coarser resolution",
+        )
 
 
 def _slow_queries(store: sqlalchemy.Engine, question: Question) -> Any:
@@ -130,9 +143,9 @@ def _slow_queries(store: sqlalchemy.Engine, question: Question) -> Any:
         queryid=question["queryid"],
         service=question["service"],
         min_duration_ms=question["min_duration_ms"],
-        limit=question["limit"],
+        limit=question["limit"] + 1,
     )
-    return _listed(found, r)
+    return _listed(found, r, question["limit"])
 
 
 def _suggestions(store: sqlalchemy.Engine, question: Question) -> Any:
@@ -155,14 +168,13 @@ def _suggestions(store: sqlalchemy.Engine, question: Question) -> Any:
         if question["kind"] in (None, stored.suggestion.kind)
         and question["target"] in (None, names.get(stored.suggestion.target_id, ""))
     ]
-    items = found[: question["limit"]]
-    return {"count": len(items), "items": items}
+    return _cut(found, question["limit"])
 
 
 def _endpoints(store: sqlalchemy.Engine, question: Question) -> Any:
     r = question.range
     table = endpoints.endpoint_table(store, r, question["service"], now=question.now)
-    return _listed(table.head(question["limit"]), r)
+    return _listed(table, r, question["limit"])
 
 
 def _statement(store: sqlalchemy.Engine, question: Question) -> Any:
@@ -199,8 +211,8 @@ def _plan(store: sqlalchemy.Engine, question: Question) -> Any:
 
 
 def _ledger(store: sqlalchemy.Engine, question: Question) -> Any:
-    items = [_fields(c) for c in read.changes(store, limit=question["limit"])]
-    return {"count": len(items), "items": items}
+    changes = read.changes(store, limit=question["limit"] + 1)
+    return _cut([_fields(c) for c in changes], question["limit"])
 
 
 def _health(store: sqlalchemy.Engine, question: Question) -> Any:
@@ -401,8 +413,13 @@ def _unknown(field: str, value: object, hint: str) -> RequestRefused:
     return RequestRefused(f"{field} {value} is not known", field=field, hint=hint, status=404)
 
 
-def _listed(table: pd.DataFrame, r: TimeRange) -> dict[str, Any]:
-    return {"from": r.start, "to": r.end, "count": len(table), "items": _records(table)}
+def _listed(table: pd.DataFrame, r: TimeRange, limit: int) -> dict[str, Any]:
+    return {"from": r.start, "to": r.end, **_cut(_records(table), limit)}
+
+
+def _cut(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    kept = items[:limit]
+    return {"count": len(kept), "is_truncated": len(items) > limit, "items": kept}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -40,7 +40,11 @@ def _list(**fields: Schema) -> dict[str, Any]:
     return {"type": "array", "items": _answer(**fields)}
 
 
-_RANGE: dict[str, Schema] = {"from": _TIME, "to": _TIME, "count": _WHOLE}
+_CUT: dict[str, Schema] = {
+    "count": _WHOLE,
+    "is_truncated": {**_FLAG, "description": "There is more than the limit let through."},
+}
+_RANGE: dict[str, Schema] = {"from": _TIME, "to": _TIME, **_CUT}
 _PLAN: dict[str, Schema] = {
     "plan_id": _WHOLE, "shape_hash": _TEXT, "is_generic": _FLAG, "total_cost": _NUMBER,
     "first_seen": _TIME, "last_seen": _TIME,
@@ -83,7 +87,7 @@ _GAINS = _list(
     cost_after=_NUMBER, calls_per_hour=_NUMBER, mean_ms_before=_NUMBER, mean_ms_after=_NUMBER,
 )  # fmt: skip
 SUGGESTIONS = _answer(
-    count=_WHOLE,
+    **_CUT,
     items=_list(
         suggestion_id=_TEXT, target_id=_WHOLE, target=_TEXT, kind=_TEXT, title=_TEXT,
         reason=_TEXT, finding=_OBJECT, evidence=_TEXT, saved_ms_per_hour=_NUMBER, ddl=_TEXT,
@@ -112,7 +116,7 @@ PLAN = _answer(
     **_PLAN, target_id=_WHOLE, fingerprint=_FINGERPRINT, queryid=_QUERYID, plan=_OBJECT, text=_TEXT
 )
 LEDGER = _answer(
-    count=_WHOLE,
+    **_CUT,
     items=_list(
         change_id=_TEXT, target_id=_WHOLE, target=_TEXT, suggestion_id=_MAYBE_TEXT, kind=_TEXT,
         object_name=_TEXT, ddl=_TEXT, undo=_TEXT, origin=_TEXT, state=_TEXT, message=_TEXT,

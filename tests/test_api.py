@@ -113,7 +113,7 @@ def assert_refused(response: Any, status: int, field: str) -> None:
 def test_raw_samples_come_latest_first_and_limited(client: Client) -> None:
     answer = get(client, "/api/v1/performance/metrics", metric_type="api_endpoint", limit=5)
     times = [item["timestamp"] for item in answer["items"]]
-    assert answer["count"] == 5 and times == sorted(times, reverse=True)
+    assert answer["is_truncated"] and answer["count"] == 5 and times == sorted(times, reverse=True)
     assert answer["from"] == "2026-11-23T11:30:20+00:00"
     assert answer["items"][0]["unit"] == "ms"
 
@@ -132,6 +132,26 @@ def test_rollups_hold_every_request(client: Client, resolution: str, seeded: See
 def test_a_range_too_long_for_minutes_is_refused_with_the_way_out(client: Client) -> None:
     response = client.get("/api/v1/performance/metrics?resolution=minute&from=-30d")
     assert_refused(response, 422, "resolution")
+
+
+@pytest.mark.parametrize("path", ["slow-queries", "suggestions", "endpoints"])
+def test_a_list_says_whether_it_was_cut(client: Client, path: str) -> None:
+    whole = get(client, f"/api/v1/{path}", limit=1000)["count"]
+    for limit in (whole - 1, whole, whole + 1):
+        answer = get(client, f"/api/v1/{path}", limit=limit)
+        assert answer["count"] == len(answer["items"]) == min(limit, whole)
+        assert answer["is_truncated"] == (limit < whole)
+
+
+def test_a_range_with_too_many_histograms_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfcore.api.MAX_HISTOGRAMS", 360)
+    path = "/api/v1/performance/metrics"
+    chosen = {"metric_type": "api_endpoint", "resolution": "minute", "from": "-59m"}
+    assert client.get(path, params=chosen).status_code == 200
+    refused = client.get(path, params={"resolution": "minute", "from": "-59m"})
+    assert_refused(refused, 422, "from")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/slow-queries", "/api/v1/performance/slow-queries"])

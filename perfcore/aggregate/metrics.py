@@ -43,6 +43,24 @@ def raw_samples(
     return frame(_RAW, (dict(zip(_RAW, (str(i), *rest), strict=True)) for i, *rest in rows))
 
 
+def count_histograms(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    resolution: str,
+    metric_type: str | None = None,
+    metric_name: str | None = None,
+    service: str | None = None,
+    *,
+    most: int,
+) -> int:
+    """Return how many histograms of that resolution a table would read, at most `most` + 1."""
+    filters = {
+        "resolution": resolution, "start": aligned(r, UNITS[resolution]).start, "end": r.end,
+        "metric_type": metric_type, "metric_name": metric_name, "service": service, "most": most,
+    }  # fmt: skip
+    return int(fetch(store, "metrics_count_rollups", filters)[0][0])
+
+
 def rollup_table(
     store: sqlalchemy.Engine,
     r: TimeRange,
