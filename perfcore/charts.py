@@ -248,7 +248,7 @@ def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
     bars = {
         "type": "bar",
         "orientation": "h",
-        "y": [count - 1 - i for i in range(count)],
+        "y": [count - 1 - i + _TITLE_UP for i in range(count)],
         "x": [100.0 * s for s in shares],
         "marker": {"color": [_heat(s) for s in shares], "cornerradius": 3},
         "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
@@ -257,7 +257,7 @@ def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
         "textfont": {"size": 11},
         "customdata": [_node_details(n) for _, n in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
-        "width": 0.3,
+        "width": 0.28,
     }
     return {
         "data": [bars],
@@ -534,6 +534,8 @@ def _marker_note(at: datetime, marker: Marker, side: str) -> dict[str, Any]:
 
 
 _INDENT_PX = 18
+# A node's bar stands beside its name; what it filters by has the whole line below.
+_TITLE_UP = 0.2
 
 
 def _node_notes(y: int, depth: int, node: PlanNode, ink: str) -> list[dict[str, Any]]:
@@ -546,7 +548,7 @@ def _node_notes(y: int, depth: int, node: PlanNode, ink: str) -> list[dict[str, 
     detail = f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
     condition = _condition(node)
     if condition:
-        detail += " · " + _cut(condition, max(24, 62 - 3 * depth))
+        detail += " · " + _cut(condition, max(30, 80 - 3 * depth))
     base = {
         "x": 0, "xref": "paper", "xanchor": "left", "xshift": _INDENT_PX * depth,
         "yref": "y", "showarrow": False, "align": "left",
@@ -594,8 +596,8 @@ def _guides(rows: Sequence[tuple[int, PlanNode]]) -> list[dict[str, Any]]:
 
 def _track(y: int) -> dict[str, Any]:
     return {
-        "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100, "y0": y - 0.15,
-        "y1": y + 0.15, "fillcolor": _TRACK, "line": {"width": 0}, "layer": "below",
+        "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100, "y0": y + _TITLE_UP - 0.14,
+        "y1": y + _TITLE_UP + 0.14, "fillcolor": _TRACK, "line": {"width": 0}, "layer": "below",
     }  # fmt: skip
 
 
