@@ -146,7 +146,7 @@ def test_a_list_says_whether_it_was_cut(client: Client, path: str) -> None:
 def test_a_range_with_too_many_histograms_is_refused(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perfcore.api.MAX_HISTOGRAMS", 360)
+    monkeypatch.setattr("perfcore.api.answers.MAX_HISTOGRAMS", 360)
     path = "/api/v1/performance/metrics"
     chosen = {"metric_type": "api_endpoint", "resolution": "minute", "from": "-59m"}
     assert client.get(path, params=chosen).status_code == 200

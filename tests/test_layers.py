@@ -19,12 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"store"},
     "demo": {"collect", "server", "store"},
     "aggregate": {"store"},
+    "api": {"store", "aggregate"},
     "whatif": {"server"},
     "advise": {"store", "whatif", "server"},
     "lab": {"store", "whatif", "server", "advise"},
     "ui": {"store", "aggregate", "advise", "whatif", "lab", "server", "charts"},
 }
-HIGH_MODULES = {"api", "charts", "__main__"}
+HIGH_MODULES = {"charts", "__main__"}
 
 
 def _imports(path: Path) -> set[str]:
