@@ -32,7 +32,9 @@ SETTLE = timedelta(seconds=10)
 # After so long a wide interval will not become tight: it is said as it is.
 PATIENCE = timedelta(minutes=30)
 MIN_READINGS = 5
-MIN_CALLS = 20
+MIN_CALLS = 10
+# A 95th percentile of fewer is little more than the largest value.
+MIN_TAIL = 20
 # Less than this is noise to whoever waits for the answer.
 MARGIN = 0.10
 # An interval from 0.8 to 1.2 says "no effect", one from 0.5 to 2 says nothing.
@@ -497,7 +499,7 @@ def _tail_ratio(before: Histogram, after: Histogram) -> ConfidenceInterval | Non
     Each side's interval runs between the order statistics 1.96 standard deviations of the
     rank away (binomial); dividing their far ends covers more than 95 %.
     """
-    if min(before.count, after.count) < MIN_CALLS:
+    if min(before.count, after.count) < MIN_TAIL:
         return None
     old_low, old, old_high = _tail_bounds(before)
     new_low, new, new_high = _tail_bounds(after)

@@ -92,7 +92,7 @@ def test_too_few_calls_wait_and_say_how_many_are_missing(store: str, target_id: 
         assert report.verdict is Verdict.WAITING
         assert (report.calls_needed, report.readings_needed) == (0, 3)
         assert report.summary == (
-            "36 calls since the change; at least 20 in 5 readings are needed."
+            "36 calls since the change; at least 10 in 5 readings are needed."
         )
         early = judge(connection, change_id, APPLIED + timedelta(seconds=1))
     assert early.verdict is Verdict.WAITING and early.undo == ""
