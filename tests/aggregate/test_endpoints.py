@@ -160,3 +160,27 @@ def test_an_endpoint_shows_its_repeated_statement(store: str, reader: sqlalchemy
     assert repeated["calls_per_request"] == 8.0 and repeated["max_calls"] == 8
     assert repeated["repeated_requests"] == repeated["requests"] == 1200
     assert 0.5 < ran["share_of_endpoint"].sum() < 1.0
+
+
+def test_shares_are_of_the_endpoints_time_and_calls_of_those_that_called(
+    store: str, reader: sqlalchemy.Engine
+) -> None:
+    at = NOW.replace(minute=20, second=0)
+    write_minutes(store, at, [[100.0] * 10])
+    often = {
+        "bucket_start": at, "service": "shop", "endpoint": "GET /", "fingerprint": 1, "calls": 10,
+        "duration_ms": 400.0, "requests": 10, "repeated_requests": 0, "max_calls": 1,
+    }  # fmt: skip
+    rare = {
+        **often, "fingerprint": 2, "calls": 50, "duration_ms": 100.0, "requests": 5,
+        "repeated_requests": 5, "max_calls": 10,
+    }  # fmt: skip
+    elsewhere = {**often, "endpoint": "GET /other", "duration_ms": 9000.0}
+    with connect(store) as connection:
+        insert(connection, "endpoint_statements", [often, rare, rare, elsewhere])
+    found = endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /")
+    found = found.set_index("fingerprint")
+    assert found["share_of_endpoint"].to_dict() == {1: 0.4, 2: 0.2}
+    assert found["calls_per_request"].to_dict() == {1: 1.0, 2: 10.0}
+    assert found.loc[2, "max_calls"] == 10 and found.loc[2, "repeated_requests"] == 10
+    assert found["queryid"].isna().all()
