@@ -81,7 +81,7 @@ def parameter_types(connection: Connection, statement_text: str) -> tuple[str, .
     try:
         with connection.transaction(force_rollback=True):
             # A binary cursor makes psycopg use the extended protocol: one statement only.
-            text = f"{MARKER} PREPARE {_PREPARED} AS {plannable(statement_text)}"
+            text = f"PREPARE {_PREPARED} AS {MARKER} {plannable(statement_text)}"
             connection.cursor(binary=True).execute(text.encode())
             row = connection.execute(
                 "SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements "

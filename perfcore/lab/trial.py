@@ -158,7 +158,7 @@ class _Trial:
         self._types = types
         self._rng = rng
         # A binary cursor makes psycopg use the extended protocol: one statement only.
-        text = f"{MARKER} PREPARE {_PREPARED} AS {statement}"
+        text = f"PREPARE {_PREPARED} AS {MARKER} {statement}"
         lab.cursor(binary=True).execute(text.encode())
 
     def measure(
@@ -219,7 +219,7 @@ class _Trial:
                 "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL jit = off"
             )
             row = self._lab.execute(
-                sql.SQL("{} EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE {}").format(
+                sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {} EXECUTE {}").format(
                     sql.SQL(MARKER), self._call(values)
                 )
             ).fetchone()

@@ -47,7 +47,7 @@ def explain(
             prepared = True
             call = _call(connection, parameters)
             row = connection.execute(
-                sql.SQL("{} EXPLAIN (FORMAT JSON) EXECUTE {}").format(sql.SQL(MARKER), call)
+                sql.SQL("EXPLAIN (FORMAT JSON) {} EXECUTE {}").format(sql.SQL(MARKER), call)
             ).fetchone()
     except psycopg.Error as error:
         words = error.diag.message_primary or str(error)
@@ -87,7 +87,7 @@ def with_index_names(plan: Plan, names: Mapping[str, str]) -> Plan:
 
 def _prepare(connection: psycopg.Connection[TupleRow], statement: str) -> None:
     # A binary cursor makes psycopg use the extended protocol, which takes one statement only.
-    text = f"{MARKER} PREPARE {_PREPARED} AS {statement}"
+    text = f"PREPARE {_PREPARED} AS {MARKER} {statement}"
     connection.cursor(binary=True).execute(text.encode())
 
 
