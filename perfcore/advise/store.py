@@ -105,32 +105,6 @@ def save_advice(store: Connection, target_id: int, advice: Advice) -> None:
             )
 
 
-def dismiss(store: Connection, suggestion_id: str, reason: str) -> bool:
-    """Take a suggestion off the list for good; False if there was none to take."""
-    return _decide(store, suggestion_id, "dismissed", reason, None)
-
-
-def snooze(store: Connection, suggestion_id: str, until: datetime) -> bool:
-    """Take a suggestion off the list until then; False if there was none to take."""
-    return _decide(store, suggestion_id, "snoozed", "", until)
-
-
-def _decide(
-    store: Connection, suggestion_id: str, state: str, reason: str, until: datetime | None
-) -> bool:
-    with store.transaction():
-        cursor = store.execute(
-            query("decide_suggestion").encode(),
-            {
-                "suggestion_id": suggestion_id,
-                "state": state,
-                "reason": reason,
-                "snoozed_until": until,
-            },
-        )
-        return cursor.rowcount > 0
-
-
 def _rows(store: Connection, name: str, **parameters: Any) -> list[TupleRow]:
     return store.execute(query(name).encode(), parameters).fetchall()
 

@@ -7,18 +7,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy
 
+from perfcore import db
 from perfcore.advise.advisor import Advice
 from perfcore.advise.store import (
     Connection,
-    dismiss,
     read_endpoints,
     read_workload,
     read_write_rates,
     save_advice,
-    snooze,
 )
 from perfcore.db import connect, query
+from perfcore.store.decide import dismiss, snooze
 from perfcore.store.targets import ensure_target
 from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
 
@@ -33,6 +34,13 @@ def connection(store: str) -> Iterator[Connection]:
     with connect(store, autocommit=True) as opened:
         assert ensure_target(opened, "shop") == 1
         yield opened
+
+
+@pytest.fixture
+def engine(store: str) -> Iterator[sqlalchemy.Engine]:
+    made = db.engine(store)
+    yield made
+    made.dispose()
 
 
 def states(connection: Connection) -> dict[str, str]:
@@ -54,13 +62,15 @@ def test_a_round_cut_short_retires_nothing(connection: Connection) -> None:
     assert states(connection) == {"one": "open"}
 
 
-def test_decisions_outlive_the_next_round(connection: Connection) -> None:
+def test_decisions_outlive_the_next_round(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
     save_advice(connection, 1, Advice((FIRST, SECOND)))
-    assert dismiss(connection, "one", "too large")
-    assert snooze(connection, "two", datetime.now(UTC) + timedelta(days=1))
+    assert dismiss(engine, "one", "too large")
+    assert snooze(engine, "two", datetime.now(UTC) + timedelta(days=1))
     save_advice(connection, 1, Advice((replace(FIRST, title="again"), SECOND)))
     assert states(connection) == {"one": "dismissed", "two": "snoozed"}
-    assert not dismiss(connection, "three", "there is none")
+    assert not dismiss(engine, "three", "there is none")
 
 
 def test_what_a_trial_measured_is_not_called_an_estimate_again(connection: Connection) -> None:
@@ -73,9 +83,9 @@ def test_what_a_trial_measured_is_not_called_an_estimate_again(connection: Conne
     assert row == ("measured", "measured", "again")
 
 
-def test_a_snooze_ends(connection: Connection) -> None:
+def test_a_snooze_ends(connection: Connection, engine: sqlalchemy.Engine) -> None:
     save_advice(connection, 1, Advice((FIRST,)))
-    snooze(connection, "one", datetime.now(UTC) - timedelta(seconds=1))
+    snooze(engine, "one", datetime.now(UTC) - timedelta(seconds=1))
     save_advice(connection, 1, Advice((FIRST,)))
     assert states(connection) == {"one": "open"}
 
