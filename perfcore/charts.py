@@ -33,6 +33,8 @@ _GRID = "rgba(132,145,165,0.22)"
 _TRACK = "rgba(132,145,165,0.18)"
 # Dots make single points visible; beyond this many the line is enough.
 _FEW_POINTS = 40
+# A larger part of the shown time than this without data is explained.
+_LONG_GAP = 0.5
 _UTC = ZoneInfo("UTC")
 
 
@@ -358,7 +360,43 @@ def _time_figure(
         layout["xaxis"]["range"] = [at.isoformat() for at in ends]
     layout["shapes"], notes = _marker_lines(markers, zone, ends)
     layout["annotations"] = notes if labels else []
+    if span is not None and ends is not None:
+        layout["annotations"] += _coverage(data, ends)
     return {"data": data, "layout": layout}
+
+
+def _coverage(
+    data: Sequence[Mapping[str, Any]], span: tuple[datetime, datetime]
+) -> list[dict[str, Any]]:
+    """Say since when there is data where more than half of the span has none, in its gap."""
+    first = min((at for at in map(_first_seen, data) if at is not None), default=None)
+    start, end = span
+    if first is None:
+        return [_quiet_note("nothing measured in this range", 0.5)]
+    gap = (first - start) / (end - start)
+    if gap <= _LONG_GAP:
+        return []
+    form = "%H:%M" if end - start <= timedelta(days=1) else "%d %b %H:%M"
+    return [_quiet_note(f"collected since {first:{form}}", min(gap, 1.0) / 2)]
+
+
+def _first_seen(line: Mapping[str, Any]) -> datetime | None:
+    """Return the first local time at which a line has a value."""
+    seen = np.flatnonzero(~np.isnan(line["y"]))
+    if len(seen) == 0:
+        return None
+    if "x0" in line:
+        step = timedelta(milliseconds=line["dx"] * int(seen[0]))
+        return datetime.fromisoformat(line["x0"]) + step
+    return datetime.fromisoformat(line["x"][int(seen[0])])
+
+
+def _quiet_note(text: str, x: float) -> dict[str, Any]:
+    return {
+        "x": x, "xref": "paper", "xanchor": "center", "y": 0.5, "yref": "paper",
+        "yanchor": "middle", "showarrow": False, "text": text,
+        "font": {"size": 11, "color": GREY},
+    }  # fmt: skip
 
 
 def _layout(height: int) -> dict[str, Any]:

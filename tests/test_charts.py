@@ -114,6 +114,35 @@ def test_times_are_drawn_in_the_viewers_zone() -> None:
     assert figure["layout"]["shapes"][0]["x0"] == "2026-11-23T13:00:00"
 
 
+@pytest.mark.parametrize("minutes", [[], [59], [0, 59]])
+def test_the_axis_spans_the_range_whatever_was_measured(minutes: list[int]) -> None:
+    span = TimeRange(START, START + timedelta(hours=1))
+    frame = trend(minutes)
+    statement = frame.assign(calls_per_min=1.0, mean_ms=2.0)
+    gauge = frame.assign(mean=1.0)
+    for figure in (
+        charts.latency(frame, span=span),
+        charts.throughput(frame, span=span),
+        charts.statement_trend(statement, span=span),
+        charts.resources({"RSS": (gauge, charts.BLUE)}, span=span),
+    ):
+        assert figure["layout"]["xaxis"]["range"] == ["2026-11-23T12:00:00", "2026-11-23T13:00:00"]
+        assert figure["layout"]["xaxis"]["type"] == "date"
+        drawable(figure)
+
+
+def test_a_late_start_is_said_in_the_gap() -> None:
+    span = TimeRange(START, START + timedelta(hours=1))
+
+    def notes(minutes: list[int]) -> list[str]:
+        found = charts.latency(trend(minutes), span=span)["layout"]["annotations"]
+        return [n["text"] for n in found]
+
+    assert notes([31, 32]) == ["collected since 12:31"]
+    assert notes([30, 31]) == []
+    assert notes([]) == ["nothing measured in this range"]
+
+
 def test_the_compared_period_lies_on_the_shown_one() -> None:
     figure = charts.latency(trend([60]), compared=trend([0]), shift=timedelta(hours=1))
     assert figure["data"][3]["x"] == figure["data"][1]["x"]
