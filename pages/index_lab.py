@@ -6,7 +6,7 @@ subject = lab.choose()
 if subject is not None:
     lab.bench(subject)
     if change_id := frame.parameter("change"):
-        lab.watch_change(change_id)
+        lab.change(change_id)
     trial = lab.current_trial(subject)
     if trial is None:
         frame.nothing_here("Not tested yet", f"{words.plain(subject.index.name)} has no trial.")

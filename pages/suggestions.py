@@ -3,7 +3,7 @@
 import streamlit as st
 
 from perfcore.store import read
-from perfcore.ui import frame, parts, suggestions
+from perfcore.ui import frame, lab, parts, suggestions
 
 every = frame.read(read.suggestions, state=None)
 chosen = frame.parameter("suggestion")
@@ -15,6 +15,8 @@ if not every:
         command="python -m perfcore advise",
     )
 
+if change_id := frame.parameter("change"):
+    lab.change(change_id)
 if every:
     shown = suggestions.filters(every)
     picked = [s for s in every if s.suggestion_id == chosen]

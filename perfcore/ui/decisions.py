@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
 from perfcore.advise.migration_text import migration_texts
-from perfcore.store import decide
+from perfcore.errors import PerfcoreError
+from perfcore.store import decide, read
 from perfcore.store.read import StoredSuggestion
 from perfcore.types import Suggestion
-from perfcore.ui import frame, words
+from perfcore.ui import frame, lab, words
 
 _SNOOZE_DAYS = {"for a day": 1, "for a week": 7, "for 30 days": 30}
 
@@ -42,12 +44,66 @@ def buttons(stored: StoredSuggestion) -> None:
             key=f"test_{key}",
             on_click=lambda: frame.open_page("index_lab", suggestion=key),
         )
+    if suggestion.kind == "drop_index" and stored.state == "open":
+        _drop(stored)
     if stored.state in ("dismissed", "snoozed"):
         st.button(
             "Put back", icon=":material/undo:", key=f"reopen_{key}", on_click=_reopen, args=(key,)
         )
     elif stored.state == "open":
         _put_away(key)
+
+
+def dropped_index(ddl: str) -> tuple[str, str] | None:
+    """Return schema and name of the index that a DROP INDEX of ours names.
+
+    >>> dropped_index('DROP INDEX CONCURRENTLY "public"."a ""b"" idx"')
+    ('public', 'a "b" idx')
+    >>> dropped_index("DROP TABLE orders") is None
+    True
+    """
+    found = re.fullmatch(r'DROP INDEX CONCURRENTLY "((?:[^"]|"")+)"\."((?:[^"]|"")+)"', ddl)
+    return (found[1].replace('""', '"'), found[2].replace('""', '"')) if found else None
+
+
+def _drop(stored: StoredSuggestion) -> None:
+    """Draw the way to drop the index, where Perfcore may change the target."""
+    key, suggestion = stored.suggestion_id, stored.suggestion
+    name = next(
+        (t.name for t in frame.read(read.targets) if t.target_id == suggestion.target_id), ""
+    )
+    index = dropped_index(suggestion.ddl)
+    if index is None or not lab.jobs().may_apply(name):
+        return
+    turn = st.session_state.get(f"_dropped_{key}", 0)
+    with st.popover("Drop this index", icon=":material/delete:", key=f"dropping_{key}_{turn}"):
+        st.code(f"{suggestion.ddl};", language="sql", wrap_lines=True)
+        st.markdown(_REPLICAS)
+        st.button(
+            "Drop it now", type="primary", key=f"drop_{key}", on_click=_start_drop,
+            args=(stored, name, index),
+        )  # fmt: skip
+
+
+_REPLICAS = (
+    ":material/warning: A standby replays the drop, and counts its own scans: an index that is "
+    "idle here may serve the queries there. Ask each replica before you go on. It is dropped "
+    "concurrently; the ledger keeps the DDL that builds it anew."
+)
+
+
+def _start_drop(stored: StoredSuggestion, target: str, index: tuple[str, str]) -> None:
+    key = stored.suggestion_id
+    try:
+        change_id = lab.jobs().start_drop(
+            stored.suggestion.target_id, target, *index, suggestion_id=key
+        )
+    except PerfcoreError as error:
+        st.toast(words.plain(f"{error} {error.hint}".strip()))
+        return
+    st.session_state[f"_dropped_{key}"] = st.session_state.get(f"_dropped_{key}", 0) + 1
+    st.query_params["change"] = change_id
+    frame.forget()
 
 
 def _put_away(key: str) -> None:

@@ -17,7 +17,7 @@ from perfcore.lab.jobs import Estimate, Jobs, TrialReport
 from perfcore.lab.trial import SetResult, TrialResult
 from perfcore.plan import parse_plan
 from perfcore.store import read
-from perfcore.store.read import StoredSuggestion, StoredTrial
+from perfcore.store.read import StoredChange, StoredSuggestion, StoredTrial
 from perfcore.types import ConfidenceInterval, IndexDefinition
 from perfcore.ui import frame, parts, words
 from perfcore.whatif.definition import parse_create_index
@@ -34,6 +34,7 @@ class Subject:
     statements: tuple[tuple[int, str], ...]  # fingerprint, text
     index: IndexDefinition
     suggestion_id: str | None = None
+    state: str = ""  # of the suggestion
 
 
 @st.cache_resource(show_spinner=False, on_release=Jobs.close)
@@ -82,6 +83,7 @@ def _suggested(stored: StoredSuggestion) -> Subject | None:
         statements,
         suggestion.index,
         stored.suggestion_id,
+        stored.state,
     )
 
 
@@ -166,14 +168,56 @@ def _test(subject: Subject, fingerprint: int, text: str) -> None:
     st.rerun()
 
 
+def _applied(subject: Subject) -> StoredChange | None:
+    """Return the change that made this index and still stands, or is on its way to."""
+    for change in read.changes(frame.store()):
+        if (
+            change.kind == "create_index"
+            and change.target_id == subject.target_id
+            and change.state in ("applied", "running", "intended")
+            and _digest(change.ddl) == subject.index.digest
+        ):
+            return change
+    return None
+
+
+def _digest(ddl: str) -> str:
+    try:
+        return parse_create_index(ddl).digest
+    except PerfcoreError:
+        return ""
+
+
 def _apply_button(subject: Subject) -> None:
+    """Draw the button that creates the index; once it stands, since when it does."""
+    change = _applied(subject)
+    if change is not None or subject.state == "applied":
+        _stands(change)
+    else:
+        _offer_apply(subject)
+
+
+def _stands(change: StoredChange | None) -> None:
+    """Say that the index was created, and lead to what came of it."""
+    if change is None or change.applied_at is None:
+        st.badge("applied" if change is None else change.state, color="blue")
+    else:
+        at = change.applied_at.astimezone(frame.view().zone)
+        st.badge(f"applied at {at:%d %b %H:%M}", icon=":material/check_circle:", color="green")
+    which = str(change.change_id) if change else ""
+    frame.link("ledger", "Ledger", icon=":material/receipt_long:", change=which)
+
+
+def _offer_apply(subject: Subject) -> None:
     if not jobs().may_apply(subject.target):
         st.caption(
             "To apply from here, set PERFCORE_APPLY_DSNS; or copy the DDL and run it: the change "
             "is noticed and judged all the same."
         )
         return
-    with st.popover(f"Apply to {subject.target}", icon=":material/bolt:", key="applying"):
+    # A new key after each use: a popover stays open as long as it keeps its key.
+    turn = st.session_state.setdefault("_applying_turn", 0)
+    with st.popover(f"Apply to {subject.target}", icon=":material/bolt:", key=f"applying_{turn}"):
         st.markdown("Creates the index concurrently: reads and writes go on meanwhile.")
         if st.button("Create the index now", type="primary", key="apply"):
             try:
@@ -188,6 +232,7 @@ def _apply_button(subject: Subject) -> None:
                 _complain(error)
                 return
             st.query_params["change"] = change_id
+            st.session_state["_applying_turn"] = turn + 1
             frame.forget()
             st.rerun()
 
@@ -214,22 +259,39 @@ def watch_trial(trial_id: str) -> None:
     st.progress(min(1.0, trial.progress), text=words.plain(trial.message or trial.state))
 
 
-@st.fragment(run_every=1.0)
-def watch_change(change_id: str) -> None:
-    """Show how far a change is, and its end."""
-    change = jobs().change(change_id)
-    if change is None or change.state in ("intended", "running"):
-        done, message = (change.progress, change.message) if change else (0.0, "")
-        st.progress(min(1.0, done), text=words.plain(message or "starting"))
-    elif change.state == "failed":
-        st.error(words.plain(change.message))
-    else:
+def change(change_id: str) -> None:
+    """Show how far a change is, or its end."""
+    found = jobs().change(change_id)
+    if found is None or found.state in _UNDER_WAY:
+        _watch_change(change_id)
+    elif found.state == "failed":
+        st.error(words.plain(found.message))
+    elif found.state == "applied":
+        is_drop = found.kind == "drop_index"
         st.success(
-            f"{words.code(change.object_name)} is {change.state}. Live traffic decides now "
-            "whether it helped; the ledger says so within a few minutes.",
+            f"{words.code(found.object_name)} is {'dropped' if is_drop else 'applied'}. "
+            + (_DROPPED if is_drop else _CREATED),
             icon=":material/check_circle:",
         )
         frame.link("ledger", "Open the ledger", icon=":material/receipt_long:", change=change_id)
+    else:
+        st.info(f"{words.code(found.object_name)} is {found.state}.")
+
+
+@st.fragment(run_every=1.0)
+def _watch_change(change_id: str) -> None:
+    """Show how far a change is; draw the page again at its end."""
+    found = jobs().change(change_id)
+    if found is not None and found.state not in _UNDER_WAY:
+        frame.forget()
+        st.rerun(scope="app")
+    done, message = (found.progress, found.message) if found else (0.0, "")
+    st.progress(min(1.0, done), text=words.plain(message or "starting"))
+
+
+_UNDER_WAY = ("intended", "running")
+_CREATED = "Live traffic decides now whether it helped; the ledger says so within a few minutes."
+_DROPPED = "The ledger keeps the DDL that builds it anew, and takes it back on a click."
 
 
 def result(trial: StoredTrial) -> None:

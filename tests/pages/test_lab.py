@@ -11,12 +11,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from perfcore.advise.advisor import Advice
+from perfcore.advise.store import save_advice
 from perfcore.codec import to_json
 from perfcore.db import connect
 from perfcore.lab import ledger
 from perfcore.lab.verdict import EndpointVerdict, StatementVerdict, VerdictReport
 from perfcore.server.embedded import Cluster
-from perfcore.types import ConfidenceInterval, Verdict
+from perfcore.types import ConfidenceInterval, Evidence, Finding, Suggestion, Verdict
 from perfcore.ui import frame, lab
 from tests.lab.conftest import ORDERS, Connection, target, target_id
 
@@ -80,6 +82,8 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     app.run()
     assert not app.exception
     assert "is applied" in app.success[0].value
+    assert not [b for b in app.button if b.key == "apply"]
+    assert "applied at" in " ".join(m.value for m in app.markdown)
     app.switch_page("../../pages/ledger.py").run()
     assert not app.exception
     assert "Index created" in " ".join(m.value for m in app.markdown)
@@ -119,6 +123,36 @@ def test_the_ledger_shows_the_verdict_with_its_numbers(
     assert not app.exception
     shown = " ".join(m.value for m in app.markdown)
     assert r"95 \% less" in shown and "p95 120 ms → **9 ms**" in shown
+
+
+def test_an_idle_index_is_dropped_from_its_suggestion(
+    app: AppTest, store: str, target: Connection, target_id: int
+) -> None:
+    target.execute("CREATE INDEX idle_idx ON orders (note)")
+    with connect(store, autocommit=True) as connection:
+        save_advice(connection, target_id, Advice((_idle(target_id),), (), 0, 0.0))
+    app.run()
+    app.switch_page("../../pages/suggestions.py").run()
+    assert not app.exception
+    app.button(key="drop_idle").click().run()
+    assert not app.exception
+    wait(store, "changes", "applied")
+    app.run()
+    assert not app.exception
+    assert "idle_idx` is dropped" in app.success[0].value
+    assert not [b for b in app.button if b.key == "drop_idle"]
+    gone = target.execute("SELECT to_regclass('public.idle_idx') IS NULL").fetchone()
+    assert gone == (True,)
+    app.switch_page("../../pages/ledger.py").run()
+    assert "Index dropped" in " ".join(m.value for m in app.markdown)
+
+
+def _idle(target_id: int) -> Suggestion:
+    return Suggestion(
+        "idle", target_id, "drop_index", "Drop idle_idx on orders", "Nobody scans it.",
+        Finding("idle index", "idle_idx was not scanned"), Evidence.ESTIMATED, 0.0,
+        ddl='DROP INDEX CONCURRENTLY "public"."idle_idx"',
+    )  # fmt: skip
 
 
 def test_empty_pages_say_what_to_do(app: AppTest) -> None:
