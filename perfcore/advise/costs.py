@@ -12,6 +12,9 @@ from perfcore.types import IndexDefinition
 from perfcore.whatif.planner import Planner
 
 
+_NEEDS_ALL = frozenset({"Sort", "Aggregate", "Hash", "Materialize", "ModifyTable"})
+
+
 class OutOfTime(PerfcoreError):
     """The round's time is over."""
 
@@ -72,9 +75,22 @@ class CostBook:
         return plan
 
     def cost(self, text: str, indexes: Iterable[IndexDefinition] = ()) -> float | None:
-        """Return the plan's total cost, None when there is no plan."""
-        plan = self.plan(text, indexes)
-        return None if plan is None else max(plan.total_cost, 0.01)
+        """Return the plan's total cost, None when there is no plan.
+
+        A proposed index that the plan would only walk from end to end, fetching every row of
+        the table in the index's order, earns nothing: the planner takes those fetches to find
+        each page once, and on the demo's orders what it promised 20 % faster took 70 % longer.
+        """
+        wanted = tuple(indexes)
+        plan = self.plan(text, wanted)
+        if plan is None:
+            return None
+        cost = max(plan.total_cost, 0.01)
+        walked = walked_whole(plan) & {i.name for i in wanted if not i.predicate}
+        if walked:
+            without = self.cost(text, [i for i in wanted if i.name not in walked])
+            return cost if without is None else max(cost, without)
+        return cost
 
     def index_bytes(self, index: IndexDefinition) -> int | None:
         """Return the index's size by the planner's estimate, None when it has none."""
@@ -92,6 +108,27 @@ class CostBook:
 
     def _failed(self, text: str, names: frozenset[str]) -> bool:
         return _key(text, names) in self.failures or _key(text, frozenset()) in self.failures
+
+
+def walked_whole(plan: Plan) -> frozenset[str]:
+    """Return the indexes that the plan reads from end to end, each row fetched from its table.
+
+    A LIMIT above ends the walk early, unless a node between them needs all rows first.
+    """
+    found = set()
+    stack = [(plan.root, False)]
+    while stack:
+        node, is_limited = stack.pop()
+        is_limited = node.node_type == "Limit" or (is_limited and node.node_type not in _NEEDS_ALL)
+        if (
+            node.node_type == "Index Scan"
+            and not is_limited
+            and "Index Cond" not in node.properties
+            and "Order By" not in node.properties
+        ):
+            found.add(node.index)
+        stack.extend((child, is_limited) for child in node.children)
+    return frozenset(found)
 
 
 def _key(text: str, names: frozenset[str]) -> str:

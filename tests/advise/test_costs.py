@@ -1,0 +1,63 @@
+"""Which of the planner's promises count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perfcore.advise.costs import CostBook, walked_whole
+from perfcore.plan import Plan, parse_plan
+from perfcore.types import IndexDefinition, IndexKey
+
+INDEX = IndexDefinition("public", "orders", (IndexKey("customer_id"), IndexKey("created_at")))
+WALK = {"Node Type": "Index Scan", "Index Name": INDEX.name, "Total Cost": 700.0}
+
+
+def plan(*above: str, leaf: dict[str, Any] = WALK) -> Plan:
+    """Return the plan in which these nodes, outermost first, stand above a scan."""
+    node = leaf
+    for name in reversed(above):
+        node = {"Node Type": name, "Total Cost": leaf["Total Cost"], "Plans": [node]}
+    return parse_plan({"Plan": node})
+
+
+def test_a_walk_through_a_whole_table_is_found() -> None:
+    assert walked_whole(plan("WindowAgg")) == {INDEX.name}
+    assert walked_whole(plan("Limit", "Sort", "WindowAgg")) == {INDEX.name}
+
+
+def test_a_walk_that_ends_early_or_seeks_is_none() -> None:
+    assert not walked_whole(plan("Limit", "WindowAgg"))
+    assert not walked_whole(plan("Sort", leaf=WALK | {"Index Cond": "(customer_id = $1)"}))
+    assert not walked_whole(plan("Aggregate", leaf=WALK | {"Node Type": "Index Only Scan"}))
+
+
+@dataclass
+class Promising:
+    """A planner that finds walking through the index cheaper than sorting the table."""
+
+    name: str = "promising"
+    calls: int = 0
+    advisory: str = ""
+
+    def plan(
+        self,
+        statement: str,
+        parameters: Sequence[str | None] | None = None,
+        *,
+        indexes: Sequence[IndexDefinition] = (),
+        hidden: Sequence[str] = (),
+    ) -> Plan:
+        if not indexes:
+            return plan("Sort", leaf={"Node Type": "Seq Scan", "Total Cost": 1000.0})
+        return plan("WindowAgg")
+
+    def index_bytes(self, index: IndexDefinition) -> int:
+        return 8192
+
+
+def test_such_a_walk_earns_nothing() -> None:
+    book = CostBook(Promising(), 10.0)
+    assert book.cost("SELECT 1") == 1000.0
+    assert book.cost("SELECT 1", [INDEX]) == 1000.0
