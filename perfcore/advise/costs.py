@@ -11,7 +11,6 @@ from perfcore.plan import Plan
 from perfcore.types import IndexDefinition
 from perfcore.whatif.planner import Planner
 
-
 _NEEDS_ALL = frozenset({"Sort", "Aggregate", "Hash", "Materialize", "ModifyTable"})
 
 
