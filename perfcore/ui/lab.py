@@ -264,7 +264,13 @@ def change(change_id: str) -> None:
     found = jobs().change(change_id)
     if found is None or found.state in _UNDER_WAY:
         _watch_change(change_id)
-    elif found.state == "failed":
+        return
+    if st.session_state.get("_ended_change") != change_id:
+        # What the page has read so far may be of the time before.
+        st.session_state["_ended_change"] = change_id
+        frame.forget()
+        st.rerun()
+    if found.state == "failed":
         st.error(words.plain(found.message))
     elif found.state == "applied":
         is_drop = found.kind == "drop_index"
@@ -283,7 +289,6 @@ def _watch_change(change_id: str) -> None:
     """Show how far a change is; draw the page again at its end."""
     found = jobs().change(change_id)
     if found is not None and found.state not in _UNDER_WAY:
-        frame.forget()
         st.rerun(scope="app")
     done, message = (found.progress, found.message) if found else (0.0, "")
     st.progress(min(1.0, done), text=words.plain(message or "starting"))
