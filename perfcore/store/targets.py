@@ -186,11 +186,17 @@ def save_plan(
             connection,
             target_id,
             "plan change",
-            f"the plan of statement {queryid} changed",
+            f"another plan for a statement on {_tables(plan)}",
             {"queryid": str(queryid), "fingerprint": str(fingerprint),
              "before": before, "after": plan.shape_hash},
         )  # fmt: skip
         return before
+
+
+def _tables(plan: Plan) -> str:
+    """Return the plan's tables in words, at most three of them."""
+    names = list(dict.fromkeys(n.relation for _, n in plan.root.walk() if n.relation))
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "") or "no table"
 
 
 @dataclass(frozen=True, slots=True)
