@@ -133,6 +133,35 @@ def test_forms_of_one_statement_are_added_up(connection: Connection) -> None:
     assert (read.window_s, read.temp_blks_written) == (600.0, 32)
 
 
+def test_a_changed_statement_counts_from_its_change_on(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    connection.execute(
+        "INSERT INTO perfcore.statements (target_id, queryid, fingerprint, text) "
+        "VALUES (1, 1, 42, 'SELECT 1'), (1, 2, 43, 'SELECT 2')"
+    )
+    for queryid in (1, 2):
+        for age_min, spent_ms in ((20, 1000.0), (10, 1.0)):
+            connection.execute(
+                "INSERT INTO perfcore.statement_deltas "
+                "VALUES (1, %s, %s, %s, 10, %s, 0, 0, 0, 0, 0, 0)",
+                (
+                    queryid,
+                    now - timedelta(minutes=age_min),
+                    now - timedelta(minutes=age_min - 10),
+                    spent_ms,
+                ),
+            )
+    connection.execute(
+        "INSERT INTO perfcore.changes (change_id, target_id, kind, object_name, ddl, undo, state, "
+        "fingerprints, applied_at) VALUES (gen_random_uuid(), 1, 'create_index', 'i', '', '', "
+        "'applied', '{42}', %s)",
+        (now - timedelta(minutes=10),),
+    )
+    untouched, changed = read_workload(connection, 1, now - timedelta(hours=1))
+    assert (untouched.fingerprint, untouched.mean_exec_time_ms) == (43, 50.05)
+    assert (changed.fingerprint, changed.mean_exec_time_ms, changed.window_s) == (42, 0.1, 600.0)
+
+
 def test_endpoints_and_writes_are_rates(connection: Connection) -> None:
     now = datetime.now(UTC)
     connection.execute(
