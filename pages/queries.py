@@ -4,7 +4,7 @@ import streamlit as st
 
 from perfcore.aggregate import statements
 from perfcore.store import read
-from perfcore.ui import frame, parts, system, tables
+from perfcore.ui import frame, parts, system, tables, words
 
 SORTS = {
     "total time": "total_ms",
@@ -32,6 +32,14 @@ with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open i
         sort=SORTS[sort],
         full=True,
     )
+targets = frame.read(read.targets)
+for target in targets:
+    used = frame.read(statements.tables, view.range, target.target_id)
+    if used.empty:
+        continue
+    of = f" on {words.plain(target.name)}" if len(targets) > 1 else ""
+    with parts.card("Tables", f"· how their blocks were found{of}"):
+        tables.blocks(used, key=f"blocks_{target.target_id}")
 with parts.card("Slow queries", "the latest executions over the threshold"):
     tables.slow_queries(
         frame.read(statements.slow_queries, view.range, limit=200), view, key="slow"

@@ -116,6 +116,35 @@ def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str,
     return every if full else {name: every[name] for name in brief}
 
 
+def blocks(rows: pd.DataFrame, *, key: str) -> None:
+    """Draw tables with how their blocks were found, the one read most from outside first."""
+    names = [
+        table if schema == "public" else f"{schema}.{table}"
+        for schema, table in zip(rows["schema"], rows["table"], strict=True)
+    ]
+    parts.table(rows.assign(name=names), _BLOCK_COLUMNS, key=key, max_rows=15)
+
+
+_BLOCK_COLUMNS = {
+    "name": parts.text("Table", "Of schema public where no other is named.", 190),
+    "hit_ratio": parts.bar(
+        "Hit ratio",
+        "Blocks found in PostgreSQL's shared buffers, of all it asked for. What it read may "
+        "still have come from the system's cache.",
+        width=150,
+    ),
+    "blks_hit": parts.number(
+        "Blocks hit", "%,d", "8 kB blocks of table and indexes found in shared buffers.", 110
+    ),
+    "blks_read": parts.number(
+        "Blocks read", "%,d", "8 kB blocks of table and indexes read from outside of them.", 110
+    ),
+    "seq_scan": parts.number("Seq scans", "%,d", "Times the whole table was read.", 100),
+    "idx_scan": parts.number("Index scans", "%,d", "Times one of its indexes was searched.", 100),
+    "writes": parts.number("Writes", "%,d", "Rows inserted, updated and deleted.", 90),
+}
+
+
 def slow_queries(
     rows: pd.DataFrame, view: View, *, key: str, show: tuple[str, ...] = ("text", "endpoint")
 ) -> None:

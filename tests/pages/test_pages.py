@@ -71,6 +71,15 @@ def test_the_overview_shows_the_six_numbers(app: AppTest, seeded: Seeded) -> Non
     assert "index customers" in words.replace("\\", "")
 
 
+def test_the_queries_page_says_how_each_tables_blocks_were_found(
+    app: AppTest, seeded: Seeded
+) -> None:
+    words = show(app, "queries")
+    assert "how their blocks were found" in words
+    shown = next(f.value for f in app.dataframe if "blks_hit" in f.value)
+    assert "orders" in set(shown["name"])
+
+
 def test_an_endpoint_names_its_repeated_statement(app: AppTest, seeded: Seeded) -> None:
     words = show(app, "endpoint", service="shop", endpoint="GET /orders/{id}")
     assert "8 times per request" in words
