@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -59,14 +61,19 @@ def _when(change: StoredChange, view: View) -> str:
 
 
 def _headline(report: VerdictReport) -> None:
-    """Say the endpoint's p95 before and after in one line, the most improved first."""
+    """Say the endpoint's p95 before and after in one line, in the order of `_judged_first`."""
     known = [e for e in report.endpoints if e.p95_ms_before and e.p95_ms_after is not None]
-    for each in sorted(known, key=_tail_change)[:3]:
+    for each in _judged_first(known)[:3]:
         difference = words.change(each.p95_ms_after, each.p95_ms_before, "%", up_is_bad=True)
         st.markdown(
             f"{words.code(each.endpoint)} p95 {words.ms(each.p95_ms_before)} → "
             f"**{words.ms(each.p95_ms_after)}** {difference}"
         )
+
+
+def _judged_first(endpoints: Sequence[EndpointVerdict]) -> list[EndpointVerdict]:
+    """Return endpoints with a verdict before those that wait for one, the most improved first."""
+    return sorted(endpoints, key=lambda e: (e.verdict is Verdict.WAITING, _tail_change(e)))
 
 
 def _tail_change(each: EndpointVerdict) -> float:
@@ -78,23 +85,42 @@ def _numbers(report: VerdictReport, key: str) -> None:
     if compared:
         rows = pd.DataFrame([_bars(s) for s in compared])
         parts.chart(charts.before_after(rows), "Means before and after", key=f"bars_{key}")
-        parts.table(
-            pd.DataFrame([_statement(s) for s in compared]), _STATEMENTS, key=f"statements_{key}"
-        )
+    listed = [_statement(s) for s in compared]
+    listed += [{**_statement(s), "verdict": "other, slower"} for s in report.slower]
+    if listed:
+        parts.table(pd.DataFrame(listed), _STATEMENTS, key=f"statements_{key}")
     if report.endpoints:
         parts.table(
-            pd.DataFrame([_endpoint(e) for e in report.endpoints]),
+            pd.DataFrame([_endpoint(e) for e in _judged_first(report.endpoints)]),
             _ENDPOINTS,
             key=f"endpoints_{key}",
             opens=lambda row: frame.open_page(
                 "endpoint", service=row["service"], endpoint=row["endpoint"]
             ),
         )
-    for slower in report.slower:
+    for slower in filter(is_felt, report.slower):
         st.warning(
             f"Slower since then: {words.code(words.one_line(slower.text, 120))}, "
             f"{words.ms(slower.mean_ms_before)} → {words.ms(slower.mean_ms_after)}"
         )
+
+
+def is_felt(each: StatementVerdict) -> bool:
+    """Say whether a statement grew so much slower that somebody may notice.
+
+    >>> def grown(before, after):
+    ...     return StatementVerdict(1, "", Verdict.REGRESSED, 9, 9, before, after, None)
+    >>> is_felt(grown(0.07, 0.12)), is_felt(grown(40.0, 41.0)), is_felt(grown(4.0, 5.0))
+    (False, False, True)
+    """
+    before, after = each.mean_ms_before, each.mean_ms_after
+    if before is None or after is None:
+        return False
+    return after - before >= _FELT_MS and after >= before * _FELT_RATIO
+
+
+_FELT_MS = 0.5
+_FELT_RATIO = 1.1
 
 
 def _bars(each: StatementVerdict) -> dict[str, object]:
@@ -138,7 +164,9 @@ def _endpoint(each: EndpointVerdict) -> dict[str, object]:
 _INTERVAL = "95 % interval of after divided by before; below 1 is faster."
 _STATEMENTS = {
     "text": parts.text("Statement", width="large"),
-    "verdict": parts.text("Verdict"),
+    "verdict": parts.text(
+        "Verdict", "“Other, slower”: the change is not meant for it, but it reads the same table."
+    ),
     "mean_ms_before": parts.number("Mean before", "%.2f ms"),
     "mean_ms_after": parts.number("Mean after", "%.2f ms"),
     "interval": parts.text("Ratio", _INTERVAL),
