@@ -32,7 +32,7 @@ from perfcore.lab.parameters import ParameterSet, parameter_types
 from perfcore.lab.preflight import probe, read_indexes, read_table
 from perfcore.plan import Plan, parse_plan
 from perfcore.types import ConfidenceInterval, IndexDefinition
-from perfcore.whatif.safety import check_select
+from perfcore.whatif.safety import check_calls, check_select
 
 Connection = psycopg.Connection[TupleRow]
 Report = Callable[[float, str], None]
@@ -113,6 +113,8 @@ def run_trial(
         with db.connect(lab_dsn, autocommit=True) as lab:
             progress(0.0, "waiting for other trials in this lab")
             lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LAB_LOCK_KEY,))
+            # The parser sees names; what they and its operators and casts call, the server says.
+            check_calls(lab, statement)
             types = parameter_types(lab, statement_text)
             progress(0.02, "building the index")
             name, build_ms, index_bytes = _build(lab, index)

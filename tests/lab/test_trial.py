@@ -66,6 +66,18 @@ def test_what_is_not_a_select_or_is_there_already_is_refused(target: Connection,
         run_trial(dsn, "SELECT 1 FROM orders WHERE customer_id = $1", absent, one)
 
 
+def test_a_function_that_no_parser_sees_is_not_run(target: Connection, dsn: str) -> None:
+    target.execute("CREATE TABLE traces (at timestamptz)")
+    target.execute(
+        "CREATE FUNCTION sneak(orders) RETURNS int LANGUAGE sql VOLATILE "
+        "AS 'INSERT INTO traces VALUES (now()); SELECT 1'"
+    )
+    one = (ParameterSet("typical", ("1",)),)
+    with pytest.raises(StatementRefused, match="not PostgreSQL's own"):
+        run_trial(dsn, "SELECT o.sneak FROM orders o WHERE customer_id = $1", ORDERS, one)
+    assert target.execute("SELECT count(*) FROM traces").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
