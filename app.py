@@ -9,14 +9,14 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from perfcore import api
-from perfcore.server.web import SecurityHeaders, lifespan, store_engine
+from perfcore.server.web import LoopbackOnly, SecurityHeaders, lifespan, store_engine
 
 app = st.App(
     Path(__file__).parent / "perfcore" / "ui" / "shell.py",
     routes=api.routes(store_engine),
     exception_handlers=api.exception_handlers(),
     lifespan=lifespan,
-    middleware=[Middleware(SecurityHeaders)],
+    middleware=[Middleware(LoopbackOnly), Middleware(SecurityHeaders)],
 )
 
 if __name__ == "__main__":

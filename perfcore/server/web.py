@@ -28,6 +28,10 @@ _HEADERS = (
     (b"referrer-policy", b"same-origin"),
     (b"content-security-policy", b"frame-ancestors 'none'; object-src 'none'; base-uri 'self'"),
 )
+_REFUSAL = (
+    b"Perfcore has no authentication yet and answers this machine only: "
+    b"use a tunnel or an authenticating proxy."
+)
 _WARM = ("pandas", "plotly.graph_objects", "perfcore.charts", "perfcore.store.read")
 
 
@@ -74,15 +78,21 @@ def refuse_open_address(address: str) -> None:
     Traceback (most recent call last):
     perfcore.errors.ConfigurationError: will not listen on '0.0.0.0': ...
     """
-    local = address == "localhost"
-    with contextlib.suppress(ValueError):
-        local = local or ipaddress.ip_address(address).is_loopback
-    if not local:
+    if not _is_loopback(address):
         raise ConfigurationError(
             f"will not listen on {address or 'every address'!r}: pages and API have no "
             "authentication yet; use --server.address 127.0.0.1 and a tunnel or an "
             "authenticating proxy"
         )
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _warm() -> None:
@@ -118,3 +128,25 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+class LoopbackOnly:
+    """Answer nobody from another machine, whichever server runs the application.
+
+    `uvicorn app:app --host 0.0.0.0` passes by Streamlit's own address, so the one that the
+    start refuses is not the last word.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        if client is None or _is_loopback(client[0]):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": _REFUSAL})
