@@ -201,6 +201,7 @@ def share_bars(
                 "text": [html.escape(texts[i]) for i in order],
                 "textposition": "outside",
                 "cliponaxis": False,
+                "constraintext": "none",
                 "customdata": names,
                 "hovertemplate": "%{customdata}<br>%{x:.1f} %<extra></extra>",
                 "width": 0.34,
@@ -256,6 +257,7 @@ def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
         "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
         "textposition": "outside",
         "cliponaxis": False,
+        "constraintext": "none",
         "textfont": {"size": 11},
         "customdata": [_node_details(n) for _, n in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
@@ -286,6 +288,98 @@ def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
             "hoverlabel": {"align": "left"},
         },
     }
+
+
+def stacked_plan_tree(plan: Plan, *, ink: str = GREY) -> Figure:
+    """Return the plan as `plan_tree` does, each bar below its words: for half a page's width."""
+    rows = list(plan.root.walk())
+    timed = plan.root.total_ms is not None
+    own = [(n.self_ms if timed else n.self_cost) or 0.0 for _, n in rows]
+    whole = sum(own) or 1.0
+    shares = [v / whole for v in own]
+    notes: list[dict[str, Any]] = []
+    at: list[float] = []
+    y = 0.0  # pixels below the top, negative
+    for depth, node in rows:
+        words = _stacked_words(depth, node)
+        notes.append(_stacked_note(y, depth, words, ink))
+        y -= _TITLE_PX + _LINE_PX * (len(words) - 1) + _BAR_PX
+        at.append(y + _BAR_PX / 2)
+        y -= _GAP_PX
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": at,
+        "x": [100.0 * s for s in shares],
+        "marker": {"color": [_heat(s) for s in shares], "cornerradius": 3},
+        "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "constraintext": "none",
+        "textfont": {"size": 11},
+        "customdata": [_node_details(n) for _, n in rows],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "width": _BAR_PX,
+    }
+    return {
+        "data": [bars],
+        "layout": {
+            "height": 8 - y,
+            "margin": {"l": 4, "r": 104, "t": 4, "b": 4},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "xaxis": {"visible": False, "fixedrange": True, "range": [0, 100]},
+            "yaxis": {"visible": False, "fixedrange": True, "range": [y, 0]},
+            "annotations": notes,
+            "shapes": [
+                {
+                    "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100,
+                    "y0": each - _BAR_PX / 2, "y1": each + _BAR_PX / 2, "fillcolor": _TRACK,
+                    "line": {"width": 0}, "layer": "below",
+                }
+                for each in at
+            ],
+            "dragmode": False,
+            "hoverlabel": {"align": "left"},
+        },
+    }  # fmt: skip
+
+
+_TITLE_PX, _LINE_PX, _BAR_PX, _GAP_PX = 26, 17, 11, 10
+# What fits in the narrowest half of a page.
+_STACKED_LETTERS = 62
+
+
+def _stacked_words(depth: int, node: PlanNode) -> list[str]:
+    """Return the node's name, its index, and its rows with what it filters by: a line each."""
+    room = _STACKED_LETTERS - 3 * depth
+    title = ("→ " if depth else "") + f"<b>{html.escape(node.node_type)}</b>"
+    if node.relation:
+        title += " " + html.escape(_cut(node.relation, room - len(node.node_type) - 12))
+    lines = [title]
+    if node.index:
+        lines.append("using " + html.escape(_cut(node.index, room - 6)))
+    lines.append(html.escape(_cut(_rows_words(node), room)))
+    condition = _condition(node)
+    if condition:
+        lines.append(html.escape(_cut(condition, room)))
+    return lines
+
+
+def _stacked_note(y: float, depth: int, words: Sequence[str], ink: str) -> dict[str, Any]:
+    title, *rest = words
+    small = "".join(f"<br><span style='color:{GREY};font-size:11px'>{line}</span>" for line in rest)
+    return {
+        "x": 0, "xref": "paper", "xanchor": "left", "xshift": _INDENT_PX * depth, "y": y,
+        "yref": "y", "yanchor": "top", "showarrow": False, "align": "left",
+        "text": title + small, "font": {"size": 13, "color": ink}, "borderpad": 0,
+    }  # fmt: skip
+
+
+def _rows_words(node: PlanNode) -> str:
+    rows = node.actual_rows if node.actual_rows is not None else node.plan_rows
+    return f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
 
 
 def before_after(frame: pd.DataFrame, *, row_height: int = 58) -> Figure:
@@ -582,8 +676,7 @@ def _node_notes(y: int, depth: int, node: PlanNode, ink: str) -> list[dict[str, 
     what = " · ".join(p for p in (node.relation, node.index) if p)
     if what:
         title += " " + html.escape(_cut(what, 52 - 2 * depth))
-    rows = node.actual_rows if node.actual_rows is not None else node.plan_rows
-    detail = f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
+    detail = _rows_words(node)
     condition = _condition(node)
     if condition:
         detail += " · " + _cut(condition, max(30, 80 - 3 * depth))

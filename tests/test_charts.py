@@ -76,6 +76,7 @@ def test_every_figure_is_one_that_plotly_knows() -> None:
         charts.sparkline([1.0, None, 3.0]),
         charts.share_bars(["SELECT 1"], [0.5], ["50 %"]),
         charts.plan_tree(plan()),
+        charts.stacked_plan_tree(plan()),
         charts.before_after(rows),
     ):
         drawable(figure)
@@ -162,6 +163,24 @@ def test_labels_are_text_not_markup() -> None:
     assert "<i>" not in text
     noted = charts.latency(trend([0]), markers=[Mark(START, "<a href='x'>")])["layout"]
     assert "<a" not in json.dumps(noted["annotations"])
+
+
+def test_a_stacked_tree_names_a_long_index_and_keeps_words_off_the_bars() -> None:
+    index = "orders_customer_id_status_created_at_ef7bf5_idx"
+    scan = {
+        "Node Type": "Index Scan", "Relation Name": "orders", "Index Name": index,
+        "Total Cost": 3.0, "Plan Rows": 1, "Index Cond": "((customer_id = 1) AND (x < '<'))",
+    }  # fmt: skip
+    limit = {"Node Type": "Limit", "Total Cost": 3.0, "Plan Rows": 1, "Plans": [scan]}
+    figure = charts.stacked_plan_tree(parse_plan([{"Plan": limit}]))
+    drawable(figure)
+    notes, bars = figure["layout"]["annotations"], figure["data"][0]
+    assert f"using {index}<" in notes[1]["text"]
+    assert "&lt;" in notes[1]["text"]
+    for note, at in zip(notes, bars["y"], strict=True):
+        lines = note["text"].count("<br>") + 1
+        assert at + bars["width"] / 2 <= note["y"] - 16 * lines
+    assert notes[1]["y"] < bars["y"][0] - bars["width"] / 2
 
 
 def test_the_tree_shows_own_cost_and_with_an_execution_own_time() -> None:

@@ -338,15 +338,15 @@ def _plans(before: object, after: object, key: str) -> None:
     for title, document in (("Without the index", before), ("With the index", after)):
         with board.card(title):
             plan = parse_plan(json.dumps(document))
-            text, tree = st.tabs(["Text", "Tree"])
+            tree, text = st.tabs(["Tree", "Text"])
             with tree:
                 parts.chart(
-                    charts.plan_tree(plan, ink=parts.ink()),
+                    charts.stacked_plan_tree(plan, ink=parts.ink()),
                     f"Plan {title.lower()}",
                     key=f"{key}_{title}",
                 )
             with text:
-                st.code(plan.to_text(), language=None)
+                st.code(plan.to_text(), language=None, wrap_lines=True)
 
 
 def interval(ratio: ConfidenceInterval) -> str:

@@ -163,7 +163,7 @@ def _endpoint(each: EndpointVerdict) -> dict[str, object]:
 
 _INTERVAL = "95 % interval of after divided by before; below 1 is faster."
 _STATEMENTS = {
-    "text": parts.text("Statement", width="large"),
+    "text": parts.text("Statement", width=270),
     "verdict": parts.text(
         "Verdict", "“Other, slower”: the change is not meant for it, but it reads the same table."
     ),

@@ -99,7 +99,7 @@ def statements(
 
 def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
     every: dict[str, Any] = {
-        "text": parts.text("Query", "The statement; a long select list is left out.", 345),
+        "text": parts.text("Query", "The statement; a long select list is left out.", 315),
         "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 125),
         "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 70),
         "calls": parts.number("Calls", "%,d", "Executions in the range.", 65),
