@@ -66,4 +66,5 @@ with board.card("Slow executions", "the latest"):
         view,
         key="query_slow",
         show=("endpoint",),
+        max_rows=6,
     )

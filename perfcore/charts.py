@@ -258,7 +258,7 @@ def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
         "textposition": "outside",
         "cliponaxis": False,
         "constraintext": "none",
-        "textfont": {"size": 11},
+        "textfont": {"size": 11, "color": ink},
         "customdata": [_node_details(n) for _, n in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
         "width": 0.28,
@@ -316,7 +316,7 @@ def stacked_plan_tree(plan: Plan, *, ink: str = GREY) -> Figure:
         "textposition": "outside",
         "cliponaxis": False,
         "constraintext": "none",
-        "textfont": {"size": 11},
+        "textfont": {"size": 11, "color": ink},
         "customdata": [_node_details(n) for _, n in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
         "width": _BAR_PX,
@@ -382,20 +382,21 @@ def _rows_words(node: PlanNode) -> str:
     return f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
 
 
-def before_after(frame: pd.DataFrame, *, row_height: int = 58) -> Figure:
+def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) -> Figure:
     """Return before and after per row with the interval of the after value, in ms.
 
     Wants columns label, before_ms, after_ms and, where known, low_ms and high_ms.
     """
     shown = frame.iloc[::-1].reset_index(drop=True)
-    labels = [html.escape(_cut(str(v), 60)) for v in shown["label"]]
+    labels = [html.escape(_cut(str(v), 70)) for v in shown["label"]]
+    places = list(range(len(labels)))
     after = shown["after_ms"].to_numpy(dtype=float)
     data: list[dict[str, Any]] = [
         {
             "type": "bar",
             "orientation": "h",
             "name": "after",
-            "y": labels,
+            "y": places,
             "x": after,
             "marker": {"color": GREEN, "cornerradius": 3},
             "hovertemplate": "after %{x:.3~g} ms<extra></extra>",
@@ -404,7 +405,7 @@ def before_after(frame: pd.DataFrame, *, row_height: int = 58) -> Figure:
             "type": "bar",
             "orientation": "h",
             "name": "before",
-            "y": labels,
+            "y": places,
             "x": shown["before_ms"].to_numpy(dtype=float),
             "marker": {"color": GREY, "cornerradius": 3},
             "hovertemplate": "before %{x:.3~g} ms<extra></extra>",
@@ -420,11 +421,33 @@ def before_after(frame: pd.DataFrame, *, row_height: int = 58) -> Figure:
             "width": 4,
             "color": GREY,
         }
-    layout = _layout(64 + row_height * len(labels))
-    layout["barmode"] = "group"
-    layout["bargap"] = 0.35
-    layout["xaxis"] = {**_axis(), "rangemode": "tozero", "ticksuffix": " ms", "showgrid": True}
-    layout["yaxis"] = {**_axis(), "showgrid": False, "automargin": True}
+    for bars, offset in zip(data, (-0.4, -0.08), strict=True):
+        bars |= {"width": 0.3, "offset": offset}
+    layout = _layout(70 + row_height * len(labels))
+    layout["margin"]["l"] = 22  # half of the first tick's label
+    layout["xaxis"] = {
+        **_axis(),
+        "rangemode": "tozero",
+        "ticksuffix": " ms",
+        "showgrid": True,
+        "tickangle": 0,
+        "nticks": 6,
+    }
+    layout["yaxis"] = {"visible": False, "fixedrange": True, "range": [-0.5, len(labels) - 0.4]}
+    layout["annotations"] = [
+        {
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": y + 0.24,
+            "yref": "y",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "text": label,
+            "font": {"size": 12, "color": ink},
+        }
+        for y, label in enumerate(labels)
+    ]
     layout["legend"]["traceorder"] = "reversed"
     return {"data": data, "layout": layout}
 
@@ -454,6 +477,9 @@ def _time_figure(
         layout["xaxis"]["range"] = [at.isoformat() for at in ends]
     layout["shapes"], notes = _marker_lines(markers, zone, ends)
     layout["annotations"] = notes if labels else []
+    if layout["annotations"]:  # they stand between plot and legend, clear of the lines
+        layout["legend"]["y"] = 1.1
+        layout["margin"]["t"] = 46
     if span is not None and ends is not None:
         layout["annotations"] += _coverage(data, ends)
     return {"data": data, "layout": layout}
@@ -657,7 +683,7 @@ def _marker_line(at: datetime) -> dict[str, Any]:
 
 def _marker_note(at: datetime, marker: Marker, side: str) -> dict[str, Any]:
     return {
-        "x": at.isoformat(), "xref": "x", "y": 1, "yref": "paper", "yanchor": "top",
+        "x": at.isoformat(), "xref": "x", "y": 1, "yref": "paper", "yanchor": "bottom",
         "xanchor": side, "showarrow": False, "xshift": -3 if side == "right" else 3,
         "text": html.escape(_cut(marker.label, 28)),
         "hovertext": html.escape(f"{marker.kind}: {marker.label}"),

@@ -157,6 +157,18 @@ def test_crowded_markers_keep_their_lines_and_drop_labels() -> None:
     assert [n["text"] for n in figure["layout"]["annotations"]] == ["plan 19"]
 
 
+def test_labels_of_markers_and_bars_stand_clear_of_what_is_drawn() -> None:
+    layout = charts.latency(trend([0, 1]), markers=[Mark(START, "x")])["layout"]
+    assert (layout["annotations"][0]["y"], layout["annotations"][0]["yanchor"]) == (1, "bottom")
+    assert layout["legend"]["y"] > 1.05
+    frame = pd.DataFrame({"label": ["a", "<b>"], "before_ms": [9.0, 1.0], "after_ms": [3.0, 1.0]})
+    figure = charts.before_after(frame)
+    notes = figure["layout"]["annotations"]
+    assert [n["text"] for n in notes] == ["&lt;b&gt;", "a"]
+    tops = [b["offset"] + b["width"] for b in figure["data"]]
+    assert all(note["y"] >= y + max(tops) for y, note in enumerate(notes))
+
+
 def test_labels_are_text_not_markup() -> None:
     text = json.dumps(charts.plan_tree(plan())["layout"]["annotations"])
     assert "orders&lt;b&gt;" in text

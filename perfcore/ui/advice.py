@@ -137,7 +137,7 @@ def _endpoints(suggestion: Suggestion) -> None:
     parts.table(
         rows,
         {
-            "endpoint": parts.text("Endpoint", width="large"),
+            "endpoint": parts.text("Endpoint", width=230),
             "service": parts.text("Service"),
             "saved_ms_per_request": parts.number("Saved per request", "%.1f ms"),
             "requests_per_hour": parts.number("Requests per hour", "%,.0f"),
@@ -168,7 +168,7 @@ def _statements(suggestion: Suggestion) -> None:
     parts.table(
         rows,
         {
-            "text": parts.text("Statement", width="large"),
+            "text": parts.text("Statement", width=300),
             "cost_before": parts.number("Cost before", "%,.0f", "The planner's cost as it is."),
             "cost_after": parts.number(
                 "Cost after", "%,.0f", "The planner's cost with the change."

@@ -98,7 +98,7 @@ def statements(ran: pd.DataFrame) -> None:
     parts.table(
         rows,
         {
-            "text": parts.text("Statement", width=400),
+            "text": parts.text("Statement", width=300),
             "share_of_endpoint": parts.bar("Share of its time", "Of all time of the requests."),
             "calls_per_request": parts.number("Calls/request", "%.1f", "Executions per request."),
             "max_calls": parts.number("Most in one", "%d", "Most executions in one request."),

@@ -379,7 +379,10 @@ def _measured(measured: TrialResult) -> None:
         )
         for note in measured.notes:
             st.caption(f":material/info: {words.plain(note)}")
-        parts.chart(charts.before_after(_medians(measured.sets)), "Medians by set of values")
+        parts.chart(
+            charts.before_after(_medians(measured.sets), ink=parts.ink()),
+            "Medians by set of values",
+        )
         parts.table(_runs(measured.sets), _RUN_COLUMNS, key="lab_runs")
     slowest = max(measured.sets, key=lambda s: s.baseline.median_ms)
     _plans(slowest.baseline.plan, slowest.variant.plan, "measured")

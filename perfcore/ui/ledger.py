@@ -84,7 +84,9 @@ def _numbers(report: VerdictReport, key: str) -> None:
     compared = [s for s in report.statements if s.mean_ms_before and s.mean_ms_after]
     if compared:
         rows = pd.DataFrame([_bars(s) for s in compared])
-        parts.chart(charts.before_after(rows), "Means before and after", key=f"bars_{key}")
+        parts.chart(
+            charts.before_after(rows, ink=parts.ink()), "Means before and after", key=f"bars_{key}"
+        )
     listed = [_statement(s) for s in compared]
     listed += [{**_statement(s), "verdict": "other, slower"} for s in report.slower]
     if listed:
@@ -127,7 +129,7 @@ def _bars(each: StatementVerdict) -> dict[str, object]:
     before = each.mean_ms_before or 0.0
     low, high = (each.ratio.low, each.ratio.high) if each.ratio else (float("nan"),) * 2
     return {
-        "label": words.one_line(each.text, 60),
+        "label": words.gist(each.text, 80),
         "before_ms": before,
         "after_ms": each.mean_ms_after,
         "low_ms": before * low,
@@ -176,7 +178,7 @@ _STATEMENTS = {
     "blocks_after": parts.number("Blocks after", "%,.0f", "8 kB blocks per call."),
 }
 _ENDPOINTS = {
-    "endpoint": parts.text("Endpoint", width="large"),
+    "endpoint": parts.text("Endpoint", width=230),
     "verdict": parts.text("Verdict"),
     "p95_ms_before": parts.number("p95 before", "%.1f ms"),
     "p95_ms_after": parts.number("p95 after", "%.1f ms"),
@@ -224,9 +226,9 @@ def trials(stored: list[StoredTrial]) -> None:
         rows,
         {
             "at": parts.moment("When", str(frame.view().zone)),
-            "index": parts.text("Index", width="medium"),
+            "index": parts.text("Index", width=310),
             "state": parts.text("State"),
-            "message": parts.text("Message", width="large"),
+            "message": parts.text("Message", width=230),
         },
         key="ledger_trials",
         opens=lambda row: frame.open_page(

@@ -9,7 +9,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from perfcore.db import redact
 from perfcore.errors import StoreUnavailable
-from perfcore.ui import frame, timerange, words
+from perfcore.ui import frame, parts, timerange, words
 
 _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "Monitor": (
@@ -34,6 +34,7 @@ def main() -> None:
     """Draw the dashboard once."""
     st.set_page_config(page_title="Perfcore", page_icon=":material/speed:", layout="wide")
     st.logo(":material/speed:", size="large")
+    parts.code_colours()
     pages = _pages()
     frame.hold_pages(pages)
     page = st.navigation(_grouped(pages))

@@ -146,7 +146,12 @@ _BLOCK_COLUMNS = {
 
 
 def slow_queries(
-    rows: pd.DataFrame, view: View, *, key: str, show: tuple[str, ...] = ("text", "endpoint")
+    rows: pd.DataFrame,
+    view: View,
+    *,
+    key: str,
+    show: tuple[str, ...] = ("text", "endpoint"),
+    max_rows: int = 10,
 ) -> None:
     """Draw captured slow executions; `show` says which of statement and endpoint to name."""
     if rows.empty:
@@ -173,7 +178,7 @@ def slow_queries(
         ),
         "planned": st.column_config.CheckboxColumn("Plan", help="A plan is stored.", width=60),
     }
-    parts.table(rows, columns, key=key, opens=_open_slow, max_rows=10)
+    parts.table(rows, columns, key=key, opens=_open_slow, max_rows=max_rows)
 
 
 def parameters(held: Any) -> str:
