@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import pandas as pd
 import streamlit as st
@@ -231,9 +232,8 @@ def _offer_apply(subject: Subject) -> None:
             except PerfcoreError as error:
                 _complain(error)
                 return
-            st.query_params["change"] = change_id
+            follow(change_id)
             st.session_state["_applying_turn"] = turn + 1
-            frame.forget()
             st.rerun()
 
 
@@ -259,9 +259,27 @@ def watch_trial(trial_id: str) -> None:
     st.progress(min(1.0, trial.progress), text=words.plain(trial.message or trial.state))
 
 
+def follow(change_id: str) -> None:
+    """Keep a change that was just started in the URL, so that the page shows its course."""
+    st.query_params["change"] = change_id
+    st.session_state["_followed_change"] = change_id
+    frame.forget()
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def change(change_id: str) -> None:
     """Show how far a change is, or its end."""
-    found = jobs().change(change_id)
+    found = jobs().change(change_id) if _is_uuid(change_id) else None
+    if found is None and st.session_state.get("_followed_change") != change_id:
+        st.caption(f"There is no change {words.code(change_id)} in the ledger.")
+        return
     if found is None or found.state in _UNDER_WAY:
         _watch_change(change_id)
         return

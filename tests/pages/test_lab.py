@@ -130,7 +130,7 @@ def test_an_idle_index_is_dropped_from_its_suggestion(
 ) -> None:
     target.execute("CREATE INDEX idle_idx ON orders (note)")
     with connect(store, autocommit=True) as connection:
-        save_advice(connection, target_id, Advice((_idle(target_id),), (), 0, 0.0))
+        save_advice(connection, target_id, Advice((_idle(target_id),)))
     app.run()
     app.switch_page("../../pages/suggestions.py").run()
     assert not app.exception
@@ -153,6 +153,20 @@ def _idle(target_id: int) -> Suggestion:
         Finding("idle index", "idle_idx was not scanned"), Evidence.ESTIMATED, 0.0,
         ddl='DROP INDEX CONCURRENTLY "public"."idle_idx"',
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("change_id", ["x' OR 1", CHANGE_ID])
+def test_an_unknown_change_is_said_to_be_none(
+    app: AppTest, store: str, target_id: int, change_id: str
+) -> None:
+    with connect(store, autocommit=True) as connection:
+        save_advice(connection, target_id, Advice((_idle(target_id),)))
+    app.run()
+    app.switch_page("../../pages/suggestions.py")
+    app.query_params["change"] = change_id
+    app.run()
+    assert not app.exception
+    assert "There is no change" in " ".join(c.value for c in app.caption)
 
 
 def test_empty_pages_say_what_to_do(app: AppTest) -> None:
