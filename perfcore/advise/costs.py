@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from perfcore.errors import PerfcoreError
-from perfcore.plan import Plan
-from perfcore.types import IndexDefinition
+from perfcore.plan import Plan, PlanNode
+from perfcore.types import IndexDefinition, IndexKey
 from perfcore.whatif.planner import Planner
 
 _NEEDS_ALL = frozenset({"Sort", "Aggregate", "Hash", "Materialize", "ModifyTable"})
@@ -85,7 +86,7 @@ class CostBook:
         if plan is None:
             return None
         cost = max(plan.total_cost, 0.01)
-        walked = walked_whole(plan) & {i.name for i in wanted if not i.predicate}
+        walked = walked_whole(plan, wanted)
         if walked:
             without = self.cost(text, [i for i in wanted if i.name not in walked])
             return cost if without is None else max(cost, without)
@@ -109,25 +110,31 @@ class CostBook:
         return _key(text, names) in self.failures or _key(text, frozenset()) in self.failures
 
 
-def walked_whole(plan: Plan) -> frozenset[str]:
-    """Return the indexes that the plan reads from end to end, each row fetched from its table.
+def walked_whole(plan: Plan, indexes: Iterable[IndexDefinition]) -> frozenset[str]:
+    """Return those of the indexes that the plan reads from end to end, fetching each row.
 
-    A LIMIT above ends the walk early, unless a node between them needs all rows first.
+    That is an Index Scan without a condition on the first key; one on a later key alone
+    narrows what is fetched, not the walk. A LIMIT above ends the walk early, unless a node
+    between them needs all rows first. A partial index is short by itself.
     """
+    first_key = {i.name: i.keys[0] for i in indexes if not i.predicate}
     found = set()
     stack = [(plan.root, False)]
     while stack:
         node, is_limited = stack.pop()
         is_limited = node.node_type == "Limit" or (is_limited and node.node_type not in _NEEDS_ALL)
-        if (
-            node.node_type == "Index Scan"
-            and not is_limited
-            and "Index Cond" not in node.properties
-            and "Order By" not in node.properties
-        ):
-            found.add(node.index)
+        if node.node_type == "Index Scan" and node.index in first_key and not is_limited:
+            if not _seeks(node, first_key[node.index]):
+                found.add(node.index)
         stack.extend((child, is_limited) for child in node.children)
     return frozenset(found)
+
+
+def _seeks(node: PlanNode, key: IndexKey) -> bool:
+    condition = str(node.properties.get("Index Cond", ""))
+    if "Order By" in node.properties or (condition and key.is_expression):
+        return True
+    return re.search(rf"\b{re.escape(key.expression)}\b", condition) is not None
 
 
 def _key(text: str, names: frozenset[str]) -> str:

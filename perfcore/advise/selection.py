@@ -77,10 +77,8 @@ class Selector:
                 self._by_table.setdefault(table, []).append(work)
         chosen: list[Candidate] = []
         try:
-            while len(chosen) < self.options.max_suggestions:
-                move = self._best_move(chosen)
-                if move is None:
-                    break
+            # Not a count of steps: when the list is full, a wider index may still replace one.
+            while (move := self._best_move(chosen)) is not None:
                 chosen = [c for c in chosen if c not in move.removed] + list(move.added)
                 self._forget(move)
             return Selection(tuple(self._pruned(chosen)))

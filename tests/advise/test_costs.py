@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perfcore.advise.costs import CostBook, walked_whole
@@ -22,15 +22,22 @@ def plan(*above: str, leaf: dict[str, Any] = WALK) -> Plan:
     return parse_plan({"Plan": node})
 
 
+def walked(found: Plan) -> set[str]:
+    return set(walked_whole(found, [INDEX]))
+
+
 def test_a_walk_through_a_whole_table_is_found() -> None:
-    assert walked_whole(plan("WindowAgg")) == {INDEX.name}
-    assert walked_whole(plan("Limit", "Sort", "WindowAgg")) == {INDEX.name}
+    assert walked(plan("WindowAgg")) == {INDEX.name}
+    assert walked(plan("Limit", "Sort", "WindowAgg")) == {INDEX.name}
+    later_key = WALK | {"Index Cond": "(created_at >= $1)"}
+    assert walked(plan("WindowAgg", leaf=later_key)) == {INDEX.name}
 
 
 def test_a_walk_that_ends_early_or_seeks_is_none() -> None:
-    assert not walked_whole(plan("Limit", "WindowAgg"))
-    assert not walked_whole(plan("Sort", leaf=WALK | {"Index Cond": "(customer_id = $1)"}))
-    assert not walked_whole(plan("Aggregate", leaf=WALK | {"Node Type": "Index Only Scan"}))
+    assert not walked(plan("Limit", "WindowAgg"))
+    assert not walked(plan("Sort", leaf=WALK | {"Index Cond": "(customer_id = $1)"}))
+    assert not walked(plan("Aggregate", leaf=WALK | {"Node Type": "Index Only Scan"}))
+    assert not walked_whole(plan("WindowAgg"), [replace(INDEX, predicate="closed_at IS NULL")])
 
 
 @dataclass
