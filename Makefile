@@ -1,4 +1,4 @@
-.PHONY: demo test format screenshots
+.PHONY: demo test format
 
 demo: .venv/.installed
 	@.venv/bin/python -m perfcore demo
