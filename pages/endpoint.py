@@ -61,6 +61,7 @@ with board.card("Suggestions", "that shorten it", span=2):
     advice.lines(
         shown.helping(frame.read(read.suggestions), service, name),
         empty="None: no open suggestion speeds up a statement that this endpoint runs.",
+        endpoint=name,
     )
 
 with parts.card("Statements", "click a row to open it"):

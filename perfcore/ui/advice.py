@@ -44,8 +44,11 @@ def evidence_badge(evidence: Evidence) -> None:
     st.badge(evidence.value, color=colour, help=meaning)  # type: ignore[arg-type]
 
 
-def line(suggestion: Suggestion) -> None:
-    """Draw a suggestion as a link, with what it is and what it saves below it."""
+def line(suggestion: Suggestion, endpoint: str = "") -> None:
+    """Draw a suggestion as a link, with what it is and what it saves the endpoint below it.
+
+    Without an endpoint it is the one that the suggestion helps most.
+    """
     _, icon = KINDS.get(suggestion.kind, ("", "lightbulb"))
     title, more = brief(suggestion)
     with st.container(gap=None):
@@ -58,7 +61,7 @@ def line(suggestion: Suggestion) -> None:
         )
         if more:
             st.markdown(words.code(more))
-        st.caption(_worth(suggestion))
+        st.caption(_worth(suggestion, endpoint))
 
 
 def brief(suggestion: Suggestion) -> tuple[str, str]:
@@ -74,21 +77,21 @@ def brief(suggestion: Suggestion) -> tuple[str, str]:
     return words.one_line(f"Index on {index.table}", 36), words.one_line(body, 90)
 
 
-def _worth(suggestion: Suggestion) -> str:
+def _worth(suggestion: Suggestion, endpoint: str) -> str:
     note = saved(suggestion)
     helped = [e for e in suggestion.endpoints if e.saved_ms_per_request > 0]
     if helped:
-        best = max(helped, key=lambda e: e.saved_ms_per_request)
+        best = max(helped, key=lambda e: (e.endpoint == endpoint, e.saved_ms_per_request))
         note = f"−{words.ms(best.saved_ms_per_request)} per request of {words.code(best.endpoint)}"
     return " · ".join(p for p in (note, suggestion.evidence.value) if p)
 
 
-def lines(suggestions: Sequence[Suggestion], *, empty: str) -> None:
+def lines(suggestions: Sequence[Suggestion], *, empty: str, endpoint: str = "") -> None:
     """Draw several suggestions, or say why there is none."""
     if not suggestions:
         st.caption(empty)
     for suggestion in suggestions:
-        line(suggestion)
+        line(suggestion, endpoint)
 
 
 def details(suggestion: Suggestion) -> None:
