@@ -81,7 +81,8 @@ SETTINGS = (
     ),
     Setting(
         "PERFCORE_LAB", "", "DSN",
-        "A PostgreSQL where trials may create databases; empty: the embedded one.", str,
+        "A PostgreSQL where trials may create databases; empty: the embedded one, if it runs.",
+        str,
     ),
     Setting(
         "PERFCORE_DATA_DIR", "", "path",
