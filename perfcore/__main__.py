@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(load_config(), options) or 0)
     except PerfcoreError as error:
         print(f"perfcore: {error}", file=sys.stderr)
-        if error.hint:
+        if error.hint and error.hint not in str(error):
             print(f"hint: {error.hint}", file=sys.stderr)
         return 1
 
