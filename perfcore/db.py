@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,15 +97,6 @@ def engine(dsn: str, *, pool_size: int = 5) -> sqlalchemy.Engine:
             "options": "-c timezone=UTC -c statement_timeout=15s",
         },
     )
-
-
-def read_rows(
-    store: sqlalchemy.Engine, name: str, parameters: Mapping[str, Any] | None = None
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run one of the SQL files on the store; return its column names and its rows."""
-    with store.connect() as connection:
-        result = connection.exec_driver_sql(query(name), dict(parameters or {}))
-        return list(result.keys()), [tuple(row) for row in result]
 
 
 def redact(dsn: str) -> str:

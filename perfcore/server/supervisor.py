@@ -28,7 +28,8 @@ def die_with_parent(environ: Mapping[str, str] | None = None) -> None:
     to: end of file means that the supervisor is gone. The process then gets SIGTERM, and
     five seconds later it is over. Without a supervisor this does nothing.
     """
-    if (environ or os.environ).get(SUPERVISED) != "1":
+    environ = os.environ if environ is None else environ
+    if environ.get(SUPERVISED) != "1":
         return
     threading.Thread(target=_wait_for_end_of_input, name="perfcore-parent", daemon=True).start()
 
