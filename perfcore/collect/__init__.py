@@ -10,9 +10,10 @@ import logging
 import os
 from collections.abc import Mapping
 
-from perfcore.collect.flusher import Accounting, Recorder, finite
-from perfcore.collect.middleware import PerfcoreMiddleware, PerfcoreWSGIMiddleware
+from perfcore.collect.middleware import PerfcoreMiddleware
+from perfcore.collect.recorder import Accounting, Recorder, finite
 from perfcore.collect.sql_hooks import current_recorder, set_current_recorder, unwatch, watch
+from perfcore.collect.wsgi import PerfcoreWSGIMiddleware
 from perfcore.config import load_config
 from perfcore.errors import ConfigurationError
 

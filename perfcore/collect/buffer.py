@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from perfcore.collect.flusher import Recorder
+    from perfcore.collect.recorder import Recorder
 
 UNATTRIBUTED = "(unattributed)"
 _Item = TypeVar("_Item")

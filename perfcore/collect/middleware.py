@@ -1,4 +1,4 @@
-"""Measure requests: pure ASGI and WSGI, nothing of the messages is read but the status.
+"""Measure requests: pure ASGI, nothing of the messages is read but the status.
 
 What a request costs more: two clock reads, a context object and an append. No exception of ours
 reaches the application, and no exception of the application is held back.
@@ -7,12 +7,13 @@ reaches the application, and no exception of the application is held back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.buffer import CURRENT, RequestContext
-from perfcore.collect.flusher import Recorder
+from perfcore.collect.recorder import Recorder
+from perfcore.collect.routes import HEALTH_CHECKS, endpoint_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,9 +21,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-UNMATCHED = "(unmatched)"
-HEALTH_CHECKS = frozenset({"/health", "/healthz", "/livez", "/readyz", "/ping"})
-_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT QUERY".split())
 _MARK = "perfcore.request"
 _FLUSH_AT_SHUTDOWN_S = 2.0
 
@@ -125,44 +123,6 @@ class _Request:
             self.recorder.self_errors.add()
 
 
-def endpoint_of(scope: Scope, prefix: str = "") -> str:
-    """Return "GET /orders/{id}" from what the router left in the scope.
-
-    `prefix` is the root_path before routing, what a proxy has cut off: no part of the name.
-    """
-    method = scope.get("method", "")
-    if method not in _METHODS:
-        method = "OTHER"
-    template = _template(scope, prefix)
-    return f"{method} {template}"
-
-
-def _template(scope: Scope, prefix: str) -> str:
-    route = scope.get("route")
-    path = getattr(route, "path_format", getattr(route, "path", None))
-    if path is None:
-        return UNMATCHED
-    inner = getattr(route, "routes", None)
-    if inner is None:
-        own = getattr(route, "param_convertors", {})
-        return _mounts(scope, prefix, own) + path or "/"
-    # A mount was the last that matched: files and foreign applications have no routes of
-    # their own, in a router it means that nothing matched inside.
-    return UNMATCHED if inner else _mounts(scope, prefix, ()) + "/{path}"
-
-
-def _mounts(scope: Scope, prefix: str, own: Iterable[str]) -> str:
-    """Return the mounts' paths with their parameters named instead of filled in.
-
-    `own` are the parameters of the route inside, which are not the mounts'.
-    """
-    root: str = scope.get("root_path", "")
-    mounted = root.removeprefix(prefix)
-    parameters = scope.get("path_params") or {}
-    names = {str(v): "{" + k + "}" for k, v in parameters.items() if k not in own}
-    return "/".join(names.get(part, part) for part in mounted.split("/"))
-
-
 def _is_client_gone(error: Exception) -> bool:
     """Return whether the client left: nobody's mistake, and no error of the endpoint."""
     return isinstance(error, ConnectionError) or type(error).__name__ == "ClientDisconnect"
@@ -173,89 +133,3 @@ def _flush(recorder: Recorder) -> None:
         recorder.flush(_FLUSH_AT_SHUTDOWN_S)
     except Exception:
         recorder.self_errors.add()
-
-
-class PerfcoreWSGIMiddleware:
-    """WSGI middleware; `route` tells the template of a request from its environ.
-
-    By default Flask's rule is found; other frameworks need `route`, because WSGI itself
-    knows no templates and a raw path is never a name.
-    """
-
-    def __init__(
-        self,
-        app: Callable[..., Iterable[bytes]],
-        service: str = "application",
-        *,
-        store: str | None = None,
-        recorder: Recorder | None = None,
-        exclude: Iterable[str] = HEALTH_CHECKS,
-        route: Callable[[dict[str, Any]], str | None] | None = None,
-    ) -> None:
-        from perfcore.collect import configure
-
-        self.app = app
-        self.recorder = recorder or configure(service, store)
-        self._exclude = frozenset(exclude)
-        self._route = route or _flask_route
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        if not self.recorder.is_enabled or environ.get("PATH_INFO") in self._exclude:
-            return self.app(environ, start_response)
-        context = RequestContext(self.recorder)
-        started_ns = perf_counter_ns()
-        status = [0]
-
-        def observed(line: str, *rest: Any, **options: Any) -> Any:
-            status[0] = int(line[:3]) if line[:3].isdigit() else 0
-            return start_response(line, *rest, **options)
-
-        def end(is_error: bool) -> None:
-            try:
-                if not context.is_over:
-                    method = environ.get("REQUEST_METHOD", "")
-                    method = method if method in _METHODS else "OTHER"
-                    context.endpoint = f"{method} {self._route(environ) or UNMATCHED}"
-                    self.recorder.request(context, started_ns, is_error or status[0] >= 500)
-            except Exception:
-                self.recorder.self_errors.add()
-
-        CURRENT.set(context)
-        try:
-            body = self.app(environ, observed)
-        except BaseException as error:
-            end(isinstance(error, Exception))
-            CURRENT.set(None)
-            raise
-        return _Body(body, end)
-
-
-class _Body:
-    """The application's answer, passed on piece by piece; its end is the request's end."""
-
-    def __init__(self, body: Iterable[bytes], end: Callable[[bool], None]) -> None:
-        self._body = body
-        self._end = end
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._body
-        except Exception:
-            self._end(True)
-            raise
-
-    def close(self) -> None:
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            self._end(False)
-            CURRENT.set(None)
-
-
-def _flask_route(environ: dict[str, Any]) -> str | None:
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return getattr(rule, "rule", None)

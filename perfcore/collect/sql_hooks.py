@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.buffer import CURRENT
-from perfcore.collect.flusher import Recorder
+from perfcore.collect.recorder import Recorder
 
 _NAMED = re.compile(r"%\(([^)]+)\)s|(?<![:\w]):(\w+)")
 _MAX_PARAMETERS = 50

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from perfcore.collect import PerfcoreMiddleware, PerfcoreWSGIMiddleware, Recorder
 from perfcore.collect.buffer import CURRENT
-from perfcore.collect.middleware import endpoint_of
+from perfcore.collect.routes import endpoint_of
 from tests.collect.conftest import Rows
 
 
