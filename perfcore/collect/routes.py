@@ -96,7 +96,11 @@ def _matched(scope: Scope, endpoint: Any) -> Any:
         return None
     # FastAPI names only its own routes, and older Starlette none.
     rest = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
-    return _search(getattr(scope.get("app"), "routes", ()), endpoint, rest)
+    return _search(_routes(scope.get("app")), endpoint, rest)
+
+
+def _routes(router: Any) -> Iterable[Any]:
+    return getattr(router, "routes", ())
 
 
 def _serves(route: Any) -> Any:
@@ -120,8 +124,7 @@ def _mounts(scope: Scope, prefix: str) -> str:
     mounted = str(scope.get("root_path", "")).removeprefix(prefix)
     if not mounted:
         return ""
-    router: Any = scope.get("router")
-    found = _mount_templates(getattr(router, "routes", ()), mounted)
+    found = _mount_templates(_routes(scope.get("router")), mounted)
     if found is not None:
         return found
     parameters = scope.get("path_params") or {}

@@ -113,10 +113,10 @@ class _Request:
                 self.end(False)
                 self.leave()
                 return body
-            self._body = body
             wrapper = self._environ.get("wsgi.file_wrapper")
             if wrapper is not None and _is_file(body, wrapper):
                 return self._follow_file(body)
+            self._body = body
             return self
         except Exception:
             self._middleware.recorder.self_errors.add()
@@ -162,14 +162,13 @@ class _Request:
 
     def end(self, is_error: bool) -> None:
         """Record the request unless that was done; whatever goes wrong here stays here."""
-        context, middleware = self._context, self._middleware
         try:
+            context, recorder = self._context, self._middleware.recorder
             if not context.is_over:
                 context.endpoint = self._name or self._find_name()
-                is_error = is_error or self._status >= 500
-                middleware.recorder.request(context, self._started_ns, is_error)
+                recorder.request(context, self._started_ns, is_error or self._status >= 500)
         except Exception:
-            middleware.recorder.self_errors.add()
+            self._middleware.recorder.self_errors.add()
 
     def _find_name(self) -> str:
         environ = self._environ
@@ -183,7 +182,10 @@ class _Request:
 
     def leave(self) -> None:
         """Let the next statements of the thread belong to no request."""
-        CURRENT.set(None)
+        try:
+            CURRENT.set(None)
+        except Exception:
+            self._middleware.recorder.self_errors.add()
 
 
 def _is_file(body: Any, wrapper: Any) -> bool:
