@@ -135,17 +135,19 @@ def _mounts(scope: Scope, prefix: str) -> str:
 
 def _mount_templates(routes: Iterable[Any], mounted: str) -> str | None:
     for route in routes:
-        inner = getattr(route, "routes", None)
-        regex = getattr(route, "path_regex", None)
-        match = regex.match(mounted + "/") if regex is not None and inner is not None else None
+        match = route.path_regex.match(mounted + "/") if _is_mount(route) else None
         if match is None:
             continue
         head: str = route.path_format.removesuffix(_INSIDE)
         rest = match["path"].rstrip("/")
-        below = _mount_templates(inner, "/" + rest) if rest else ""
+        below = _mount_templates(route.routes, "/" + rest) if rest else ""
         if below is not None:
             return head + below
     return None
+
+
+def _is_mount(route: Any) -> bool:
+    return hasattr(route, "routes") and hasattr(route, "path_regex")
 
 
 @lru_cache(maxsize=4096)
