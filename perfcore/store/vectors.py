@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfcore.histogram import pack_header, to_units, units_to_bytes
+from perfcore.histogram import pack_header, to_units, units_to_bytes, units_to_float
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,6 +29,9 @@ _DEFLATED, _TOKENS = 2, 3  # the first byte
 _HEADER = 17  # version, minimum, maximum
 _OLD_HEADER = struct.Struct("<ddd")  # sum, minimum, maximum
 _LIMBS = 4  # of 32 bits: sums of up to 16 bytes are added by arrays
+# A histogram of a series with what the store's columns say of it: series_id, count, error_count,
+# sum, min, max and the bytes.
+SummedRow = tuple[int, int, int, float, float, float, bytes]
 _CELLS_A_BUCKET = 16  # up to here a table with a cell for each place is faster than sorting
 
 
@@ -79,6 +83,34 @@ def add_up_joined(joined: bytes, lengths: Ints, group: Ints, groups: int) -> Sum
         if len(rows)
     ]
     return _add(parts, groups)
+
+
+def add_up_rows(rows: Iterable[tuple[int, bytes]]) -> list[SummedRow]:
+    """Return the sum of the histograms of each series, given as (series, histogram)."""
+    groups: dict[int, int] = {}
+    blobs, group = [], []
+    for series_id, blob in rows:
+        blobs.append(blob)
+        group.append(groups.setdefault(series_id, len(groups)))
+    return _rows(list(groups), add_up(blobs, np.array(group, np.int64), len(groups)))
+
+
+def add_up_joined_rows(rows: Iterable[tuple[Any, ...]]) -> list[SummedRow]:
+    """Return the same from (series, its histograms one behind the other, their lengths)."""
+    series, joined, packed = zip(*rows, strict=True) if rows else ((), (), ())
+    lengths = np.frombuffer(b"".join(packed), ">i4").astype(np.int64)
+    group = np.repeat(np.arange(len(series)), [len(p) // 4 for p in packed])
+    return _rows(series, add_up_joined(b"".join(joined), lengths, group, len(series)))
+
+
+def _rows(series: Sequence[int], sums: Sums) -> list[SummedRow]:
+    return list(
+        zip(
+            series, sums.counts.tolist(), sums.error_counts.tolist(),
+            map(units_to_float, sums.units), sums.least.tolist(), sums.most.tolist(),
+            encode(sums), strict=True,
+        )
+    )  # fmt: skip
 
 
 def _add(parts: Sequence[tuple[Ints, _Read]], groups: int) -> Sums:
