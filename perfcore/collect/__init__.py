@@ -11,8 +11,10 @@ import os
 from collections.abc import Mapping
 
 from perfcore.collect.middleware import PerfcoreMiddleware
+from perfcore.collect.psycopg_hooks import measured
 from perfcore.collect.recorder import Accounting, Recorder, finite
-from perfcore.collect.sql_hooks import current_recorder, set_current_recorder, unwatch, watch
+from perfcore.collect.sql_hooks import current_recorder, set_current_recorder
+from perfcore.collect.watching import unwatch, watch
 from perfcore.collect.wsgi import PerfcoreWSGIMiddleware
 from perfcore.config import load_config
 from perfcore.errors import ConfigurationError
@@ -24,6 +26,7 @@ __all__ = [
     "Recorder",
     "configure",
     "current_recorder",
+    "measured",
     "record",
     "unwatch",
     "watch",

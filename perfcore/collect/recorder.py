@@ -22,7 +22,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.batching import Limits
-from perfcore.collect.buffer import Buffer, Counter, RequestContext
+from perfcore.collect.buffer import LARGE_CHARACTERS, Buffer, Counter, RequestContext
 from perfcore.collect.flusher import Flusher
 from perfcore.types import MetricType
 
@@ -125,13 +125,20 @@ class Recorder:
         text: str,
         ended_ns: int,
         duration_ns: int,
-        is_error: bool,
+        outcome: int,
         context: RequestContext | None,
         parameters: tuple[Any, ...] | None,
+        rows: int | None = None,
     ) -> None:
-        """Record an execution; `parameters` only for a slow one, described by the policy."""
-        self.buffer.add(
-            self.buffer.statements, (text, ended_ns, duration_ns, is_error, context, parameters)
+        """Record an execution; `parameters` only for a slow one, described by the policy.
+
+        `rows` is what an executemany was given, -1 when that is not known.
+        """
+        buffer = self.buffer
+        if len(text) > LARGE_CHARACTERS:
+            text = buffer.admit(text)
+        buffer.add(
+            buffer.statements, (text, ended_ns, duration_ns, outcome, context, parameters, rows)
         )
         if not self._is_started:
             self._start()
