@@ -22,6 +22,7 @@ class MetricType(StrEnum):
     DATABASE_TIME = "database_time"  # ms of a request in which a statement ran; an endpoint's name
     MEMORY = "memory"  # bytes; names as in OpenTelemetry: "process.memory.rss", "python.heap"
     CPU = "cpu"  # percent of one core for processes, of the whole machine for "system.*"
+    RUNTIME = "runtime"  # threads, open files, pauses of Python's garbage collector
     CUSTOM = "custom"  # whatever the application says
 
 

@@ -126,6 +126,10 @@ class Batcher:
         """Send the texts of a lost batch once more, with the next one that needs them."""
         self._sent_texts -= {fp for fp, _ in batch.texts}
 
+    def forget_all(self) -> None:
+        """Send every text once more: nobody knows which ones a lost batch held."""
+        self._sent_texts = set()
+
     def _add_statement(self, draft: _Draft, item: StatementItem) -> None:
         text, end_ns, duration_ns, outcome, context, described, rows = item
         fp = self._identify(text)
