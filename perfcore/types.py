@@ -17,8 +17,12 @@ class MetricType(StrEnum):
     DATABASE_QUERY = (
         "database_query"  # ms per execution; name is the statement's fingerprint, 16 hex digits
     )
+    DATABASE_BATCH = "database_batch"  # ms per executemany, and its "rows"; named likewise
+    DATABASE_CANCELLED = "database_cancelled"  # ms until it was cancelled; named likewise
+    DATABASE_TIME = "database_time"  # ms of a request in which a statement ran; an endpoint's name
     MEMORY = "memory"  # bytes; names as in OpenTelemetry: "process.memory.rss", "python.heap"
     CPU = "cpu"  # percent of one core for processes, of the whole machine for "system.*"
+    RUNTIME = "runtime"  # threads, open files, pauses of Python's garbage collector
     CUSTOM = "custom"  # whatever the application says
 
 

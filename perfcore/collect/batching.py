@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from perfcore.collect.buffer import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    LARGE_CHARACTERS,
     UNATTRIBUTED,
     Buffer,
     MetricItem,
@@ -19,8 +23,9 @@ from perfcore.collect.buffer import (
     StatementItem,
     drain,
 )
+from perfcore.collect.busy import BusyTime
 from perfcore.histogram import Histogram
-from perfcore.normalise import fingerprint, fingerprint_hex, normalise
+from perfcore.normalise import fingerprint_hex, identity, storable
 from perfcore.store.ingest import (
     Batch,
     EndpointStatement,
@@ -34,10 +39,14 @@ from perfcore.types import MetricType
 OTHER = "(other)"
 REPEATED_CALLS = 5
 _MAX_TEXT = 65_536
+_MAX_KNOWN_CHARACTERS = 4_000_000
 _MAX_NAME = 500
 _NS_PER_MS = 1e6
 _API_ENDPOINT = MetricType.API_ENDPOINT.value
 _DATABASE_QUERY = MetricType.DATABASE_QUERY.value
+_DATABASE_BATCH = MetricType.DATABASE_BATCH.value
+_DATABASE_CANCELLED = MetricType.DATABASE_CANCELLED.value
+_DATABASE_TIME = MetricType.DATABASE_TIME.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,10 @@ class Limits:
     metrics: int = 1_000
     raw_per_s: float = 500.0
     slow_per_s: float = 20.0
+
+
+# A text as it was sent; a long one is known by its beginning and its length.
+_TextKey = str | tuple[str, int]
 
 
 class Batcher:
@@ -69,7 +82,8 @@ class Batcher:
         self._last_ns = clock_ns()
         self._random = random.Random()
         self._names: dict[str, dict[str, str]] = {}  # kind -> name as given -> name as stored
-        self._fingerprints: dict[str, int] = {}  # by the text as it was sent
+        self._fingerprints: dict[_TextKey, int] = {}  # by the text as it was sent
+        self._fingerprint_characters = 0
         self._texts: dict[int, str] = {}
         self._hex: dict[int, str] = {}
         self._sent_texts: set[int] = set()
@@ -81,6 +95,7 @@ class Batcher:
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
         requests, statements = drain(buffer.requests), drain(buffer.statements)
+        buffer.large_characters = 0
         metrics = drain(buffer.metrics)
         count = len(requests) + len(statements) + len(metrics)
         if not count:
@@ -111,12 +126,21 @@ class Batcher:
         """Send the texts of a lost batch once more, with the next one that needs them."""
         self._sent_texts -= {fp for fp, _ in batch.texts}
 
+    def forget_all(self) -> None:
+        """Send every text once more: nobody knows which ones a lost batch held."""
+        self._sent_texts = set()
+
     def _add_statement(self, draft: _Draft, item: StatementItem) -> None:
-        text, end_ns, duration_ns, is_error, context, _ = item
+        text, end_ns, duration_ns, outcome, context, described, rows = item
         fp = self._identify(text)
         draft.fingerprints.add(fp)
         name = self._hex[fp]
-        draft.add(_DATABASE_QUERY, name, "ms", end_ns, duration_ns / _NS_PER_MS, is_error)
+        kind = _DATABASE_QUERY if rows is None else _DATABASE_BATCH
+        if outcome == CANCELLED:
+            kind = _DATABASE_CANCELLED
+        elif rows is not None and rows >= 0:
+            draft.add(kind, name, "rows", end_ns, rows, False)
+        draft.add(kind, name, "ms", end_ns, duration_ns / _NS_PER_MS, outcome == FAILED)
         if context is None or context.is_counted:
             endpoint = self._endpoint(context.endpoint) if context else UNATTRIBUTED
             draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
@@ -125,7 +149,10 @@ class Batcher:
         entry = context.statements.setdefault(fp, [0, 0])
         entry[0] += 1
         entry[1] += duration_ns
-        if item[5] is not None and len(context.slow) < self._limits.slow_per_s:
+        if context.busy is None:
+            context.busy = BusyTime()
+        context.busy.add(end_ns - duration_ns, end_ns)
+        if described is not None and len(context.slow) < self._limits.slow_per_s:
             context.slow.append((item, fp))
 
     def _add_request(self, draft: _Draft, item: RequestItem) -> None:
@@ -135,6 +162,9 @@ class Batcher:
         for fp, (calls, ns) in context.statements.items():
             draft.fingerprints.add(fp)
             draft.attribute(endpoint, end_ns, fp, calls, ns, 1, calls)
+        if context.busy is not None:
+            busy_ms = context.busy.total_ns(end_ns - duration_ns, end_ns) / _NS_PER_MS
+            draft.add(_DATABASE_TIME, endpoint, "ms", end_ns, busy_ms, is_error)
         for slow, fp in context.slow:
             draft.add_slow(slow, fp, endpoint)
         _close(context)
@@ -159,19 +189,27 @@ class Batcher:
 
     def _identify(self, text: str) -> int:
         """Return a text's fingerprint; each distinct text is normalised once."""
-        found = self._fingerprints.get(text)
+        key: _TextKey = text
+        if len(text) > LARGE_CHARACTERS:
+            key = text[:LARGE_CHARACTERS], len(text)
+        found = self._fingerprints.get(key)
         if found is not None:
             return found
-        if len(self._fingerprints) >= 4 * self._limits.statements:
+        self._fingerprint_characters += len(text[:LARGE_CHARACTERS])
+        if self._fingerprint_characters > _MAX_KNOWN_CHARACTERS:
             self._fingerprints.clear()  # an application that writes values into its texts
-        source = text[: 4 * _MAX_TEXT]
-        normalised, fp = normalise(source), fingerprint(source)
-        if fp not in self._texts:
-            if len(self._texts) >= self._limits.statements:
-                normalised, fp = OTHER, fingerprint(OTHER)
+            self._fingerprint_characters = 0
+        fp = self._fingerprints[key] = self._name(storable(text))
+        return fp
+
+    def _name(self, normalised: str) -> int:
+        """Return the fingerprint of a text, whose hex and text are known from now on."""
+        fp = identity(normalised)
+        if fp not in self._hex:
+            if len(self._hex) >= self._limits.statements:
+                normalised, fp = OTHER, identity(OTHER)
             self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
             self._hex[fp] = fingerprint_hex(fp)
-        self._fingerprints[text] = fp
         return fp
 
     def _thin(self, draft: _Draft, budget: float) -> Iterable[RawSample]:
@@ -242,7 +280,7 @@ class _Draft:
         sums[4] = max(sums[4], most)
 
     def add_slow(self, item: StatementItem, fp: int, endpoint: str) -> None:
-        _, end_ns, duration_ns, is_error, _, parameters = item
+        _, end_ns, duration_ns, outcome, _, parameters, _ = item
         if parameters is None:
             return
         started = self.instant(end_ns - duration_ns)
@@ -250,7 +288,7 @@ class _Draft:
         self.slow.append(
             SlowQuery(
                 str(uuid.uuid4()), started, endpoint, fp,
-                duration_ns / _NS_PER_MS, is_error, parameters,
+                duration_ns / _NS_PER_MS, outcome != DONE, parameters,
             )
         )  # fmt: skip
 
@@ -270,6 +308,7 @@ class _Draft:
 def _close(context: RequestContext) -> None:
     context.is_counted = True
     context.statements = {}
+    context.busy = None
     context.slow = []
 
 

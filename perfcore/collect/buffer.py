@@ -11,24 +11,34 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from perfcore.normalise import OVERSIZED
+
 if TYPE_CHECKING:
+    from perfcore.collect.busy import BusyTime
     from perfcore.collect.recorder import Recorder
 
 UNATTRIBUTED = "(unattributed)"
+LARGE_CHARACTERS = 16_384  # a text from here on is known by its beginning and its length
+_MAX_LARGE_CHARACTERS = 4_000_000
 _Item = TypeVar("_Item")
 
 # (context, end, duration, is_error); clocks are perf_counter_ns
 RequestItem = tuple["RequestContext", int, int, bool]
-# (text as sent, end, duration, is_error, context, described parameters of a slow execution)
-StatementItem = tuple[str, int, int, bool, "RequestContext | None", "tuple[Any, ...] | None"]
+# How an execution ended; the cancelled one has a time that says nothing about the statement.
+DONE, FAILED, CANCELLED = 0, 1, 2
+# (text as sent, end, duration, outcome, context, described parameters of a slow execution, rows
+# of an executemany: None for a single execution, -1 when unknown)
+StatementItem = tuple[
+    str, int, int, int, "RequestContext | None", "tuple[Any, ...] | None", "int | None"
+]
 # (metric_type, name, unit, end, value)
 MetricItem = tuple[str, str, str, int, float]
 
 
 class RequestContext:
-    """A request under way. The flusher alone writes `statements` and `slow`."""
+    """A request under way. The flusher alone writes `statements`, `busy` and `slow`."""
 
-    __slots__ = ("endpoint", "is_counted", "is_over", "recorder", "slow", "statements")
+    __slots__ = ("busy", "endpoint", "is_counted", "is_over", "recorder", "slow", "statements")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -36,6 +46,7 @@ class RequestContext:
         self.is_over = False  # its sample is in the queue
         self.is_counted = False  # the flusher has taken that sample
         self.statements: dict[int, list[int]] = {}  # fingerprint -> [calls, ns]
+        self.busy: BusyTime | None = None  # the statements' time on the wall clock
         self.slow: list[tuple[StatementItem, int]] = []
 
 
@@ -67,7 +78,9 @@ class Counter:
 class Buffer:
     """The three queues of a recorder, bounded; what does not fit is dropped and counted."""
 
-    __slots__ = ("dropped", "generated", "limit", "metrics", "requests", "statements")
+    __slots__ = (
+        "dropped", "generated", "large_characters", "limit", "metrics", "requests", "statements",
+    )  # fmt: skip
 
     def __init__(self, limit: int = 50_000) -> None:
         self.limit = limit
@@ -76,6 +89,7 @@ class Buffer:
         self.metrics: deque[MetricItem] = deque()
         self.generated = Counter()
         self.dropped = Counter()
+        self.large_characters = 0  # of long texts that wait; about, as threads share it
 
     def add(self, queue: deque[_Item], item: _Item) -> None:
         """Queue a sample, or count it as dropped when the flusher is too far behind."""
@@ -84,6 +98,11 @@ class Buffer:
             queue.append(item)
         else:
             self.dropped.add()
+
+    def admit(self, text: str) -> str:
+        """Return a long text, or what stands for it when those that wait take too much memory."""
+        self.large_characters += len(text)
+        return text if self.large_characters <= _MAX_LARGE_CHARACTERS else OVERSIZED
 
     def __len__(self) -> int:
         return len(self.requests) + len(self.statements) + len(self.metrics)
