@@ -192,6 +192,7 @@ engine.connect().close()
 watch(engine, recorder)
 connection = engine.connect()
 died = 0
+dying = threading.local()
 
 class Garbage:
     def __init__(self):
@@ -200,6 +201,13 @@ class Garbage:
     def __del__(self):
         global died
         died += 1
+        dying.now = True
+        try:
+            self.use_everything()
+        finally:
+            dying.now = False
+
+    def use_everything(self):
         recorder.metric("died", 1, "")
         log.warning("one more")
         recorder.accounting()
@@ -214,15 +222,17 @@ class Held:
 
     def acquire(self, *arguments, **options):
         got = self.lock.acquire(*arguments, **options)
-        if got:
-            Garbage()
-            gc.collect(0)
+        self.litter()
         return got
 
     def release(self):
-        Garbage()
-        gc.collect(0)
+        self.litter()
         self.lock.release()
+
+    def litter(self):
+        if not getattr(dying, "now", False):  # the litter's own locks make no more of it
+            Garbage()
+            gc.collect(0)
 
     __enter__ = acquire
 
