@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import Token
 from time import perf_counter_ns
@@ -221,7 +222,7 @@ class PerfcoreMiddleware:
         route, root = scope.get("route"), scope.get("root_path", "")
         prefix = scope.get("app_root_path", root)
         if ROUTE in scope or "route_handler" in scope:
-            return endpoint_of(scope, prefix)
+            return sys.intern(endpoint_of(scope, prefix))
         included = scope.get("fastapi", {}).get("effective_route_context")
         key = id(route), id(included), str(scope.get("method"))[:10], root
         known = self._names.get(key)
@@ -233,17 +234,20 @@ class PerfcoreMiddleware:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is not an HTTP request, or not to be measured."""
-        kind = scope.get("type")
-        if kind == "lifespan":
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                _flush(self.recorder)
-        elif kind == "websocket":
-            await self._talk(scope, receive, send)
-        else:
+        kind = ""
+        try:
+            kind = scope["type"]
             self._tell_of_two(scope)
+        except Exception:
+            self.recorder.self_errors.add()
+        if kind == "websocket":
+            await self._talk(scope, receive, send)
+            return
+        try:
             await self.app(scope, receive, send)
+        finally:
+            if kind == "lifespan":
+                _flush(self.recorder)
 
     async def _talk(self, scope: Scope, receive: Receive, send: Send) -> None:
         talk = None
@@ -267,12 +271,9 @@ class PerfcoreMiddleware:
 
     def _tell_of_two(self, scope: Scope) -> None:
         """Say once that this middleware is there twice: the outer one measures."""
-        try:
-            if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
-                self._has_told_of_two = True
-                log.warning("perfcore: the middleware is installed twice; the outer one measures")
-        except Exception:
-            self.recorder.self_errors.add()
+        if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
+            self._has_told_of_two = True
+            log.warning("perfcore: the middleware is installed twice; the outer one measures")
 
 
 def _ending(outcome: str, status: Any, stream: _Stream | None) -> Ending:
