@@ -210,7 +210,9 @@ class Flusher:
     def _flush_next(self) -> bool:
         """Wait for the next flush and make it; whether it was the last."""
         self._recorder.flusher_rests(self)
+        since_ns = perf_counter_ns()
         self._wake.wait(self._interval_s)
+        self._batcher.slept(since_ns, self._interval_s)
         self._wake.clear()
         self._check_turn()
         with self._cycles:

@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
+from perfcore.collect.buffer import HOOKS
 from perfcore.collect.recorder import Recorder
 from perfcore.collect.sql_hooks import PENDING, fault, measuring, observe
 
@@ -69,6 +70,7 @@ def _measuring_async(
     is_batch: bool = False,
 ) -> Callable[..., Any]:
     """Return what `measuring` does, for a coroutine function."""
+    HOOKS.exist = True
 
     async def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

@@ -25,7 +25,14 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.batching import Limits
-from perfcore.collect.buffer import CURRENT, LARGE_CHARACTERS, Buffer, Counter, RequestContext
+from perfcore.collect.buffer import (
+    CURRENT,
+    LARGE_CHARACTERS,
+    Buffer,
+    Counter,
+    Ending,
+    RequestContext,
+)
 from perfcore.collect.flusher import Flusher
 from perfcore.collect.link import StoreTrouble
 from perfcore.types import MetricType
@@ -129,10 +136,28 @@ class Recorder:
     # What follows is called from the application, between its own steps.
 
     def request(self, context: RequestContext, started_ns: int, is_error: bool) -> None:
-        """Record a request that is over."""
+        """Record a request that is over, by the name in its context."""
         ended_ns = perf_counter_ns()
         context.is_over = True
-        self.buffer.add(self.buffer.requests, (context, ended_ns, ended_ns - started_ns, is_error))
+        status = 500 if is_error else 200
+        # One object for each name: the flusher groups requests by it.
+        self.request_of(sys.intern(context.endpoint), "", started_ns, ended_ns, status, context)
+
+    def request_of(
+        self,
+        route: Any,
+        method: str,
+        started_ns: int,
+        ended_ns: int,
+        status: int | Ending,
+        context: RequestContext | None,
+    ) -> None:
+        """Record a request that is over; `route` is one of the router's, or an endpoint's name."""
+        buffer = self.buffer
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.requests.extend((route, method, started_ns, ended_ns, status, context))
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 

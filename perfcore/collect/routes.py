@@ -17,7 +17,7 @@ Scope = MutableMapping[str, Any]
 ROUTE = "perfcore.route"  # the key of a scope or environ under which a template is left
 UNMATCHED = "(unmatched)"
 HEALTH_CHECKS = frozenset({"/health", "/healthz", "/livez", "/readyz", "/ping"})
-_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT QUERY".split())
+METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT QUERY".split())
 _INSIDE = "/{path}"  # what a mounted application without routes of its own serves
 
 # <name>, <converter:name>, <converter(arguments):name>; Django allows blanks in none of them
@@ -27,7 +27,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 def method_of(given: str) -> str:
     """Return a request's method, "OTHER" for one that HTTP does not know."""
-    return given if given in _METHODS else "OTHER"
+    return given if given in METHODS else "OTHER"
 
 
 def endpoint_of(scope: Scope, prefix: str = "") -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED
+from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS
 from perfcore.collect.recorder import Recorder
 
 PENDING = object()
@@ -30,6 +30,7 @@ def measuring(
     run: _Run, recorder: Recorder | None, pick: Callable[..., Any], *, is_batch: bool = False
 ) -> _Run:
     """Return `run(subject, statement, ...)`, measured; `pick` finds the parameters in the rest."""
+    HOOKS.exist = True
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING
