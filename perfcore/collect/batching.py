@@ -18,6 +18,7 @@ from perfcore.collect.buffer import (
     CANCELLED,
     DONE,
     FAILED,
+    HOOKS,
     LARGE_CHARACTERS,
     REQUEST_WIDTH,
     UNATTRIBUTED,
@@ -49,6 +50,7 @@ _MAX_TEXT = 65_536
 _MAX_KNOWN_CHARACTERS = 4_000_000
 _MAX_NAME = 500
 _MAX_ROUTES = 10_000
+_FIRST_REQUESTS = 1_000
 _NS_PER_MS = 1e6
 # The thread slept so much longer than asked: the process as a whole stood still.
 _STALLED_NS = 5_000_000_000
@@ -106,6 +108,7 @@ class Batcher:
         self._sent_texts: set[int] = set()
         # By id(route) and method; each holds its route, so that the id means no other.
         self._route_names: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._first_requests = _FIRST_REQUESTS
         self._stalls: list[tuple[int, int]] = []
         self._open: dict[str, int] = {}  # as last told
 
@@ -131,6 +134,7 @@ class Batcher:
         for item in statements:
             self._add_statement(draft, item)
         self._add_requests(draft, requests)
+        self._settle(len(requests) // REQUEST_WIDTH)
         for metric in metrics:
             self._add_metric(draft, metric)
         self._add_open(draft, "streams.open", buffer.streams, now_ns)
@@ -198,6 +202,12 @@ class Batcher:
             else:
                 for item in items:
                     self._add_unusual(draft, endpoint, item)
+
+    def _settle(self, requests: int) -> None:
+        if self._first_requests > 0:
+            self._first_requests -= requests
+            if self._first_requests <= 0:
+                HOOKS.settle()
 
     def _add_answers(
         self, draft: _Draft, endpoint: str, items: list[_Request], *, is_error: bool

@@ -65,12 +65,23 @@ CURRENT: ContextVar[RequestContext | None] = ContextVar("perfcore_request", defa
 
 
 class Hooks:
-    """Whether anything asks for CURRENT; until then no request pays for having a context."""
+    """Whether anything may ask for CURRENT; if nothing does, no request pays for a context.
 
-    __slots__ = ("exist",)
+    The first requests have one in any case: often it is they who make what is then watched.
+    """
+
+    __slots__ = ("_are_there", "exist")
 
     def __init__(self) -> None:
-        self.exist = False
+        self.exist = True
+        self._are_there = False
+
+    def add(self) -> None:
+        self.exist = self._are_there = True
+
+    def settle(self) -> None:
+        """The first requests are over."""
+        self.exist = self._are_there
 
 
 HOOKS = Hooks()

@@ -70,7 +70,7 @@ def _measuring_async(
     is_batch: bool = False,
 ) -> Callable[..., Any]:
     """Return what `measuring` does, for a coroutine function."""
-    HOOKS.exist = True
+    HOOKS.add()
 
     async def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

@@ -30,7 +30,7 @@ def measuring(
     run: _Run, recorder: Recorder | None, pick: Callable[..., Any], *, is_batch: bool = False
 ) -> _Run:
     """Return `run(subject, statement, ...)`, measured; `pick` finds the parameters in the rest."""
-    HOOKS.exist = True
+    HOOKS.add()
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING
