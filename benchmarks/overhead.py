@@ -33,6 +33,7 @@ _ORDINARY = ("bare", "limit", "perfcore")
 _PEERS = ("prometheus", "opentelemetry", "sentry", "elastic", "apitally")
 _FRAMEWORKS = ("starlette", "fastapi")
 _NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+_SLICES = 10
 _TARGETS = {"prometheus": 20, "opentelemetry": 100, "sentry": 100, "elastic": 100, "apitally": 100}
 
 
@@ -140,7 +141,7 @@ def _add_elastic(app: Any, framework: str) -> None:
 
 def _add_apitally(app: Any, framework: str) -> None:
     module = importlib.import_module(f"apitally.{framework}")
-    module.init(app, client_id="76b5cb91-a0a4-4ea0-a894-57d2b9fcb2c9", env="bench")
+    module.init(app, write_token="apt_" + 24 * "0", otlp_endpoint="http://127.0.0.1:1", env="x")
 
 
 _ADD: dict[str, Callable[[Any, str], None]] = {
@@ -185,7 +186,10 @@ def _thread_cpu_ns(recorder: Any) -> int:
 
 
 def serve_in_process(framework: str, variants: list[str]) -> None:
-    """In a child: run as many requests of a variant as asked, and answer with their CPU time."""
+    """In a child: run as many requests of each variant as asked, and answer with their CPU time.
+
+    They take turns in slices; the median of the slices is what a round was.
+    """
     made = {variant: make(framework, variant) for variant in variants}
     loop = asyncio.new_event_loop()
     for app, _ in made.values():
@@ -194,17 +198,21 @@ def serve_in_process(framework: str, variants: list[str]) -> None:
     gc.freeze()
     answer(ready=True)
     for question in questions():
-        app, recorder = made[question["variant"]]
-        count = question["requests"]
-        paths = iter([f"/orders/{n}" for n in range(count)])
-        process_ns, thread_ns = time.process_time_ns(), time.thread_time_ns()
-        loop.run_until_complete(_ask(app, paths))
-        thread_ns = time.thread_time_ns() - thread_ns
-        process_ns = time.process_time_ns() - process_ns
+        count = question["requests"] // _SLICES
+        paths = [f"/orders/{n}" for n in range(count)]
+        slices: dict[str, list[tuple[float, float]]] = {variant: [] for variant in variants}
+        for _ in range(_SLICES):
+            for variant in question.get("variants", variants):
+                process_ns, thread_ns = time.process_time_ns(), time.thread_time_ns()
+                loop.run_until_complete(_ask(made[variant][0], iter(paths)))
+                thread_ns = time.thread_time_ns() - thread_ns
+                process_ns = time.process_time_ns() - process_ns
+                slices[variant].append((process_ns / count / 1000, thread_ns / count / 1000))
+        recorder = made["perfcore"][1] if "perfcore" in made else None
         answer(
-            process_us=process_ns / count / 1000,
-            thread_us=thread_ns / count / 1000,
             flusher_ms=_thread_cpu_ns(recorder) / 1e6,
+            process_us={v: quartiles([s[0] for s in got])[1] for v, got in slices.items() if got},
+            thread_us={v: quartiles([s[1] for s in got])[1] for v, got in slices.items() if got},
         )
 
 
@@ -325,37 +333,43 @@ def _added(rows: dict[str, list[float]], peers: list[str]) -> None:
 def in_process(framework: str, rounds: int, requests: int, peers: list[str]) -> None:
     print(f"### In process, {framework}: CPU time of the request path\n")
     with contextlib.ExitStack() as stack:
-        opened = _open(stack, "in-process", framework, *_ORDINARY)
-        children = dict.fromkeys(_ORDINARY, opened)
-        children |= {p: _open(stack, "in-process", framework, p) for p in peers}
-        children = {variant: child for variant, child in children.items() if child is not None}
-        rows: dict[str, list[float]] = {variant: [] for variant in children}
-        flusher_ms, began = [], time.monotonic()
+        opened = [_open(stack, "in-process", framework, *_ORDINARY)]
+        opened += [_open(stack, "in-process", framework, peer) for peer in peers]
+        children = [found[0] for found in opened if found is not None]
+        rows: dict[str, list[float]] = {}
         for _ in range(rounds):
-            for variant, (child, _) in children.items():
-                got = child.ask(variant=variant, requests=requests)
+            for child in children:
+                got = child.ask(requests=requests)
                 # Of peers everything counts: some work in threads of their own.
-                rows[variant].append(got["process_us" if variant in peers else "thread_us"])
-                if variant == "perfcore":
-                    flusher_ms.append(got["flusher_ms"])
-        busy_ms, busy_s = flusher_ms[-1] - flusher_ms[0], time.monotonic() - began
-        ours = children["perfcore"][0]
-        idle_from = ours.ask(variant="perfcore", requests=1)["flusher_ms"]
-        time.sleep(5)
-        idle_ms = (ours.ask(variant="perfcore", requests=1)["flusher_ms"] - idle_from) / 5
+                for variant, taken_us in got["process_us"].items():
+                    taken_us = taken_us if variant in peers else got["thread_us"][variant]
+                    rows.setdefault(variant, []).append(taken_us)
         _added(rows, peers)
-        share_us = max(0.0, busy_ms - idle_ms * busy_s) * 1000 / (requests * (rounds - 1))
-        differences = [
-            [a - b for a, b in zip(rows[variant], rows["bare"], strict=True)]
-            for variant in ("limit", "perfcore")
-        ]
-        limit, path = (quartiles(values)[1] for values in differences)
+        limit, path = (
+            quartiles([a - b for a, b in zip(rows[v], rows["bare"], strict=True)])[1]
+            for v in ("limit", "perfcore")
+        )
+        share_us, idle_ms, per_s = _flusher_share(children[0])
         print(
-            f"perfcore's flusher: {share_us:.2f} us a request, and {idle_ms:.1f} ms a second while "
-            f"idle (store away: it spools).\n"
-            f"perfcore, path and flusher: {path + share_us:.2f} us, "
+            f"perfcore's flusher: {share_us:.2f} us a request at {per_s:,.0f} requests a second, "
+            f"and {idle_ms:.1f} ms of each second whatever comes (no store: it spools).\n"
+            f"perfcore, path and flusher's share: {path + share_us:.2f} us, "
             f"{(path + share_us) / limit:.2f} limits\n"
         )
+
+
+def _flusher_share(child: Child) -> tuple[float, float, float]:
+    """Return the flusher's us a request, its ms a second without any, and requests a second."""
+    idle_from_ms = child.ask(requests=_SLICES, variants=["perfcore"])["flusher_ms"]
+    time.sleep(6)
+    busy_from_ms = child.ask(requests=_SLICES, variants=["perfcore"])["flusher_ms"]
+    idle_ms = (busy_from_ms - idle_from_ms) / 6
+    began, count, busy_ms = time.monotonic(), 0, busy_from_ms
+    while (taken_s := time.monotonic() - began) < 10:
+        busy_ms = child.ask(requests=2_000, variants=["perfcore"])["flusher_ms"]
+        count += 2_000
+    share_us = (busy_ms - busy_from_ms - idle_ms * taken_s) * 1000 / count
+    return max(0.0, share_us), idle_ms, count / taken_s
 
 
 class _Client:

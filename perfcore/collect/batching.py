@@ -77,8 +77,6 @@ class Limits:
     slow_per_s: float = 20.0
 
 
-# What the queue holds of a request: route or name, method, start, end, status or Ending, context.
-_Request = tuple[Any, ...]
 # A text as it was sent; a long one is known by its beginning and its length.
 _TextKey = str | tuple[str, int]
 
@@ -191,17 +189,25 @@ class Batcher:
 
     def _add_requests(self, draft: _Draft, flat: list[Any]) -> None:
         """Add requests, six values each, those of one route and one status at a time."""
-        groups: defaultdict[tuple[int, str, Any], list[_Request]] = defaultdict(list)
-        for item in zip(*[iter(flat)] * REQUEST_WIDTH, strict=True):
-            route, method, _, _, status, _ = item
-            groups[id(route), method, status if type(status) is int else None].append(item)
-        for (_, method, status), items in groups.items():
-            endpoint = self._endpoint(self._request_name(items[0][0], method))
+        routes, methods, starts, ends, statuses, contexts = (
+            flat[nth::REQUEST_WIDTH] for nth in range(REQUEST_WIDTH)
+        )
+        # An Ending stands for itself alone; of other things that are no int nothing is known.
+        kinds = statuses
+        if set(map(type, statuses)) - {int}:
+            kinds = [status if type(status) is int else None for status in statuses]
+        groups: defaultdict[tuple[int, str, int | None], list[int]] = defaultdict(list)
+        for index, key in enumerate(zip(map(id, routes), methods, kinds, strict=True)):
+            groups[key].append(index)
+        for (_, method, status), indexes in groups.items():
+            endpoint = self._endpoint(self._request_name(routes[indexes[0]], method))
+            chosen = [list(map(c.__getitem__, indexes)) for c in (starts, ends, contexts)]
             if status is not None and 100 <= status < 600:
-                self._add_answers(draft, endpoint, items, is_error=status >= 500)
+                self._add_answers(draft, endpoint, *chosen, is_error=status >= 500)
             else:
-                for item in items:
-                    self._add_unusual(draft, endpoint, item)
+                endings = map(statuses.__getitem__, indexes)
+                for item in zip(*chosen, endings, strict=True):
+                    self._add_unusual(draft, endpoint, *item)
 
     def _settle(self, requests: int) -> None:
         if self._first_requests > 0:
@@ -210,22 +216,36 @@ class Batcher:
                 HOOKS.settle()
 
     def _add_answers(
-        self, draft: _Draft, endpoint: str, items: list[_Request], *, is_error: bool
+        self,
+        draft: _Draft,
+        endpoint: str,
+        starts: list[int],
+        ends: list[int],
+        contexts: list[RequestContext | None],
+        *,
+        is_error: bool,
     ) -> None:
-        _, _, starts, ends, _, contexts = zip(*items, strict=True)
         durations_ms = list(map(truediv, map(sub, ends, starts), repeat(_NS_PER_MS)))
         draft.add_all((_API_ENDPOINT, endpoint, "ms"), ends, durations_ms, is_error)
-        for started_ns, ended_ns, context in zip(starts, ends, contexts, strict=True):
-            if context is not None:
-                self._attribute(draft, endpoint, context, started_ns, ended_ns, is_error)
+        if any(contexts):
+            for started_ns, ended_ns, context in zip(starts, ends, contexts, strict=True):
+                if context is not None:
+                    self._attribute(draft, endpoint, context, started_ns, ended_ns, is_error)
         for since_ns, until_ns in self._stalls:
             for started_ns, ended_ns in zip(starts, ends, strict=True):
                 if started_ns <= since_ns and until_ns <= ended_ns + _STALLED_NS:
                     self._add_outcome(draft, endpoint, "stalled", started_ns, ended_ns, is_error)
 
-    def _add_unusual(self, draft: _Draft, endpoint: str, item: _Request) -> None:
+    def _add_unusual(
+        self,
+        draft: _Draft,
+        endpoint: str,
+        started_ns: int,
+        ended_ns: int,
+        context: RequestContext | None,
+        ending: Any,
+    ) -> None:
         """Add a request that was streamed, did not end by its answer, or had no valid status."""
-        _, _, started_ns, ended_ns, ending, context = item
         if type(ending) is not Ending:
             ending = Ending("invalid_status", True)
         taken_ns = ended_ns
