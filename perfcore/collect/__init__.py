@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 
+from perfcore.collect.heap import HeapLine, trace_heap
 from perfcore.collect.middleware import PerfcoreMiddleware
 from perfcore.collect.psycopg_hooks import measured
 from perfcore.collect.recorder import Accounting, Recorder, finite
@@ -21,6 +22,7 @@ from perfcore.errors import ConfigurationError
 
 __all__ = [
     "Accounting",
+    "HeapLine",
     "PerfcoreMiddleware",
     "PerfcoreWSGIMiddleware",
     "Recorder",
@@ -28,6 +30,7 @@ __all__ = [
     "current_recorder",
     "measured",
     "record",
+    "trace_heap",
     "unwatch",
     "watch",
 ]
@@ -64,11 +67,12 @@ def configure(
 
 
 def record(name: str, value: float, unit: str = "") -> None:
-    """Record a value of the application's own; ValueError when it is not finite.
+    """Record a value of the application's own; ValueError when it is no finite number.
 
     Before a middleware or `configure` named the service nothing is kept.
     """
-    value = finite(name, value)
     recorder = current_recorder()
     if recorder is not None:
         recorder.metric(name, value, unit)
+    else:
+        finite(name, value)

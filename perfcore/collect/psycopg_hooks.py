@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from time import perf_counter_ns
 from typing import Any, TypeVar
 
+from perfcore.collect.buffer import HOOKS
 from perfcore.collect.recorder import Recorder
 from perfcore.collect.sql_hooks import PENDING, Hook, fault, measuring, observe
 
@@ -63,6 +64,7 @@ def _rows(params_seq: Any, **options: Any) -> Any:
 
 def _measuring_async(run: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Return what `measuring` does, for a coroutine function."""
+    HOOKS.exist = True
 
     async def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED
+from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS
 from perfcore.collect.recorder import Recorder
 
 PENDING = object()
@@ -38,6 +38,7 @@ class Hook:
 
 def measuring(run: _Run, hook: Hook) -> _Run:
     """Return `run(subject, statement, ...)`, measured."""
+    HOOKS.exist = True
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

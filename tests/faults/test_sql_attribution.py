@@ -75,7 +75,7 @@ def test_no_statement_is_attributed_to_a_foreign_request(
 
 
 async def _call(app: Any, number: int, is_lost: bool) -> None:
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http", "method": "GET", "path": f"/{number}", "headers": [], "root_path": "",
         "query_string": b"lost=1" if is_lost else b"", "scheme": "http", "server": ("x", 80),
     }  # fmt: skip
@@ -115,7 +115,7 @@ def test_statements_at_the_same_time_count_once_on_the_wall_clock(
 
     asyncio.run(once())
     recorder.flush(20)
-    sums = dict(rows("SELECT metric_type, sum FROM metric_rollups JOIN series USING (series_id) "
+    sums: dict[str, float] = dict(rows("SELECT metric_type, sum FROM metric_rollups JOIN series USING (series_id) "
                      "WHERE metric_name = 'GET /'"))  # fmt: skip
     [(together_ms,)] = rows("SELECT sum(duration_ms) FROM endpoint_statements")
     assert together_ms >= 2500
