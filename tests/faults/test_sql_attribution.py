@@ -115,8 +115,12 @@ def test_statements_at_the_same_time_count_once_on_the_wall_clock(
 
     asyncio.run(once())
     recorder.flush(20)
-    sums: dict[str, float] = dict(rows("SELECT metric_type, sum FROM metric_rollups JOIN series USING (series_id) "
-                     "WHERE metric_name = 'GET /'"))  # fmt: skip
+    sums: dict[str, float] = dict(
+        rows(
+            "SELECT metric_type, sum FROM metric_rollups JOIN series USING (series_id) "
+            "WHERE metric_name = 'GET /'"
+        )
+    )
     [(together_ms,)] = rows("SELECT sum(duration_ms) FROM endpoint_statements")
     assert together_ms >= 2500
     assert 500 <= sums["database_time"] <= sums["api_endpoint"]
