@@ -8,8 +8,8 @@ Every variant is a process of its own, because some peers patch the driver for t
 They wait for one another: a round runs each of them once, in random order, with the same
 statements of SQLAlchemy Core, twenty in a request. The cost of a statement is the CPU time of the
 process, exporters and flushers included, less that of the bare process in the same round; "on the
-path" is that of the thread that executes. A round is one flush, as a second is in production. Peers that are not
-installed are left out.
+path" is that of the thread that executes. A round ends with one flush, as a second does in
+production. Peers that are not installed are left out.
 """
 
 from __future__ import annotations
