@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextvars import Token
 from time import perf_counter_ns
@@ -78,7 +79,7 @@ class PerfcoreMiddleware:
         self.app = app
         self.recorder = recorder or configure(service, store)
         self._exclude = frozenset(exclude)
-        self._names: dict[tuple[int, int, str, str], tuple[str, Any, Any]] = {}
+        self._names: dict[tuple[int, int, int, str, str], tuple[str, Any, Any, Any]] = {}
         self._has_told_of_two = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,29 +222,34 @@ class PerfcoreMiddleware:
         route, root = scope.get("route"), scope.get("root_path", "")
         prefix = scope.get("app_root_path", root)
         if ROUTE in scope or "route_handler" in scope:
-            return endpoint_of(scope, prefix)
+            return sys.intern(endpoint_of(scope, prefix))
         included = scope.get("fastapi", {}).get("effective_route_context")
-        key = id(route), id(included), str(scope.get("method"))[:10], root
+        endpoint, method = scope.get("endpoint"), str(scope.get("method"))[:10]
+        key = id(route), id(included), id(endpoint), method, root
         known = self._names.get(key)
         if known is None:
-            known = endpoint_of(scope, prefix), route, included
-            if len(self._names) < _MAX_NAMES:
+            known = sys.intern(endpoint_of(scope, prefix)), route, included, endpoint
+            # Another route would have been found by the path, which is no part of the key.
+            if _leads_to(endpoint, route, included) and len(self._names) < _MAX_NAMES:
                 self._names[key] = known
         return known[0]
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is not an HTTP request, or not to be measured."""
-        kind = scope.get("type")
-        if kind == "lifespan":
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                _flush(self.recorder)
-        elif kind == "websocket":
-            await self._talk(scope, receive, send)
-        else:
+        kind = ""
+        try:
+            kind = scope["type"]
             self._tell_of_two(scope)
+        except Exception:
+            self.recorder.self_errors.add()
+        if kind == "websocket":
+            await self._talk(scope, receive, send)
+            return
+        try:
             await self.app(scope, receive, send)
+        finally:
+            if kind == "lifespan":
+                _flush(self.recorder)
 
     async def _talk(self, scope: Scope, receive: Receive, send: Send) -> None:
         talk = None
@@ -267,12 +273,15 @@ class PerfcoreMiddleware:
 
     def _tell_of_two(self, scope: Scope) -> None:
         """Say once that this middleware is there twice: the outer one measures."""
-        try:
-            if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
-                self._has_told_of_two = True
-                log.warning("perfcore: the middleware is installed twice; the outer one measures")
-        except Exception:
-            self.recorder.self_errors.add()
+        if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
+            self._has_told_of_two = True
+            log.warning("perfcore: the middleware is installed twice; the outer one measures")
+
+
+def _leads_to(endpoint: Any, route: Any, included: Any) -> bool:
+    """Return whether it is by this route that the endpoint was found."""
+    routes = route, included, getattr(included, "starlette_route", None)
+    return any(getattr(r, "endpoint", None) is endpoint for r in routes if r is not None)
 
 
 def _ending(outcome: str, status: Any, stream: _Stream | None) -> Ending:
