@@ -107,6 +107,7 @@ class Batcher:
         self._fingerprints: dict[_TextKey, int] = {}  # by the text as it was sent
         self._fingerprint_characters = 0
         self._texts: dict[int, str] = {}
+        self._text_characters = 0
         self._hex: dict[int, str] = {}
         self._sent_texts: set[int] = set()
         # By id(route) and method; each holds its route, so that the id means no other.
@@ -379,8 +380,10 @@ class Batcher:
         """Return the fingerprint of a text, whose hex and text are known from now on."""
         fp = identity(normalised)
         if fp not in self._hex:
-            if len(self._hex) >= self._limits.statements:
+            is_full = self._text_characters > _MAX_KNOWN_CHARACTERS
+            if is_full or len(self._hex) >= self._limits.statements:
                 normalised, fp = OTHER, identity(OTHER)
+            self._text_characters += len(normalised[:_MAX_TEXT])
             self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
             self._hex[fp] = fingerprint_hex(fp)
         return fp

@@ -384,6 +384,19 @@ def test_texts_that_never_come_again_take_a_bounded_amount_of_memory(
     assert len(batcher._texts) <= 51
 
 
+@pytest.mark.fault(28)
+def test_the_characters_of_all_known_texts_are_bounded() -> None:
+    batcher = Batcher("shop", "host:1:1", Limits())
+    waiting = buffer.Buffer()
+    for number in range(200):
+        text = f"SELECT a{number} " + "x" * 60_000
+        waiting.statements += [text, 1, 1, buffer.DONE, None, None, None]
+    batch = batcher.take(waiting)
+    assert batch is not None
+    assert sum(rollup.histogram.count for rollup in batch.rollups) == 200
+    assert 4_000_000 < sum(len(text) for text in batcher._texts.values()) < 4_200_000
+
+
 @pytest.mark.fault(29)
 @pytest.mark.parametrize("library", ["sqlalchemy", "psycopg"])
 def test_a_cancelled_statement_is_recorded_as_such(
