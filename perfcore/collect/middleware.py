@@ -126,6 +126,10 @@ class PerfcoreMiddleware:
                             method = _METHODS.get(scope["method"], "OTHER")
                             status = answer["status"]
                             answer = _OVER
+                            if context is not None and not context.is_used:
+                                context.endpoint, context.method = route, method
+                                context.is_counted = True
+                                context = None
                             buffer = recorder.buffer
                             if next(buffer.generated.numbers) < buffer.room:
                                 buffer.requests.extend(

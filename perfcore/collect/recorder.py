@@ -178,9 +178,14 @@ class Recorder:
         buffer = self.buffer
         if len(text) > LARGE_CHARACTERS:
             text = buffer.admit(text)
-        buffer.add(
-            buffer.statements, (text, ended_ns, duration_ns, outcome, context, parameters, rows)
-        )
+        if context is not None:
+            context.is_used = True
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.statements.extend(
+                (text, ended_ns, duration_ns, outcome, context, parameters, rows)
+            )
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 
