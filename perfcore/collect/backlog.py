@@ -169,7 +169,7 @@ class Backlog:
                     if bad:
                         self._log.warning(f"{len(bad)} batches in {self._spool.path} are damaged")
                         # How many samples they held is known when the others are through.
-                        self._spool.remove(bad)
+                        self._spool.remove(bad, are_known=False)
                 if rows:
                     return rows, batches
             except (OSError, sqlite3.Error) as error:

@@ -444,7 +444,7 @@ class Flusher:
             rows, batches, bad = read_some(spool, self._group, _GROUP_BYTES)
             if bad:
                 self._log.warning(f"{len(bad)} batches in {spool.path} are damaged")
-                spool.remove(bad)
+                spool.remove(bad, are_known=False)
             if not rows:
                 return not bad
             answers = self._link.answers
