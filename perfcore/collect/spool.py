@@ -122,6 +122,7 @@ class Spool:
     def __init__(self, path: Path, *, limit_bytes: int = LIMIT_BYTES, create: bool = True) -> None:
         self.path = path
         self._limit_bytes = limit_bytes
+        self.last_put = 0  # the position of the last batch that was put
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(path)
@@ -163,11 +164,12 @@ class Spool:
             raw = b""
         with self._transaction():
             dropped = self._make_room(len(content) + len(raw))
-            self._insert(batch.batch_id, batch.samples, content, raw)
+            position = self._insert(batch.batch_id, batch.samples, content, raw)
         self.samples += batch.samples - dropped
+        self.last_put = position
         return dropped
 
-    def _insert(self, batch_id: str, samples: int, content: bytes, raw: bytes | None) -> None:
+    def _insert(self, batch_id: str, samples: int, content: bytes, raw: bytes | None) -> int:
         position = 1 + self._last()
         checksum = _checksum(position, batch_id, samples, content)
         self._database.execute(
@@ -177,6 +179,7 @@ class Spool:
         )
         if raw:
             self._database.execute("INSERT OR REPLACE INTO raws VALUES (?, ?)", (position, raw))
+        return position
 
     def _last(self) -> int:
         [(last,)] = self._database.execute("SELECT coalesce(max(position), 0) FROM batches")
@@ -242,7 +245,8 @@ class Spool:
         """Forget rows; those that were still there come back, the others had to make room.
 
         Of damaged rows nobody knows how many samples they held (`are_known` is false): that is
-        seen in `samples` when all others are gone. A row that is there and does not go is damage, or it would be sent for ever.
+        seen in `samples` when all others are gone. A row that is there and does not go is
+        damage, or it would be sent for ever.
         """
         # What a power failure brings back is sent again, and the store knows its id.
         self._database.execute("PRAGMA synchronous = NORMAL")

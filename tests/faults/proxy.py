@@ -60,9 +60,13 @@ class Proxy:
         while True:
             try:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
             line = _Line(self, client, server)
             self._lines.append(line)
             line.start()
