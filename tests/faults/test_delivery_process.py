@@ -87,8 +87,10 @@ def test_a_killed_process_loses_only_what_was_not_flushed(
             recorder.metric("adopting", 1.0, "x")
             _wait(lambda: recorder.flush(20) and not list(tmp_path.glob("*.spool")))  # noqa: B023
             recorder.close()
-            of_child = f"SELECT coalesce(sum(samples), 0)::int FROM batches WHERE process LIKE '%:{child.pid}:%'"
-            [(found,)] = rows(of_child)
+            [(found,)] = rows(
+                "SELECT coalesce(sum(samples), 0)::int FROM batches "
+                f"WHERE process LIKE '%:{child.pid}:%'"
+            )
             assert delivered <= found <= generated, (dsn, before)
             assert rows(_STORED) == rows("SELECT sum(samples)::int FROM batches")
 
