@@ -8,7 +8,7 @@ minute once, in its hour once and in its day once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -18,8 +18,8 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from perfcore.db import query
-from perfcore.histogram import Histogram
 from perfcore.store.targets import run
+from perfcore.store.vectors import SummedRow, add_up_joined_rows, add_up_rows
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -36,6 +36,9 @@ _SOURCE = {"hour": "minute", "day": "hour"}
 _LOCK_KEY = 0x50435F726F6C6C
 _BUCKETS_A_PASS = 3000
 _SAMPLES = "performance_metrics"
+_WRITTEN = (
+    "text", "timestamptz", "int8", "int8", "int8", "float8", "float8", "float8", "bytea", "bool",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +95,14 @@ def _merge(connection: Connection, resolution: str, closed: datetime) -> int:
 
 
 def _merge_bucket(connection: Connection, resolution: str, bucket: datetime) -> None:
-    rows = run(connection, "rollup_take_bucket", resolution=resolution, bucket_start=bucket)
-    _write(connection, resolution, bucket, _by_series(rows), merged=True)
+    rows = fetch(connection, "rollup_take_bucket", resolution=resolution, bucket_start=bucket)
+    _write(connection, resolution, bucket, add_up_rows((s, b) for s, b, _ in rows), merged=True)
     if resolution != "minute":
         return
-    late = _by_series(r for r in rows if not r["merged"])
-    for longer in ("hour", "day"):
-        rolled_until = _rolled_until(connection, longer)
-        if rolled_until and bucket < rolled_until:
+    rolled = [r for r in ("hour", "day") if bucket < (_rolled_until(connection, r) or bucket)]
+    if rolled:
+        late = add_up_rows((s, b) for s, b, merged in rows if not merged)
+        for longer in rolled:
             # The bucket was made without these rows: they join it as a part of their own.
             _write(connection, longer, _floor(bucket, longer), late, merged=False)
 
@@ -114,8 +117,8 @@ def _advance(connection: Connection, resolution: str, limit: datetime) -> int:
         # Days add up hours with their late parts; hours only what is merged, for the rest is late.
         name = "rollup_read_merged" if source == "minute" else "rollup_read_all"
         with connection.transaction():
-            rows = run(connection, name, resolution=source, start=start, end=end)
-            _write(connection, resolution, start, _by_series(rows), merged=True)
+            rows = fetch(connection, name, resolution=source, start=start, end=end)
+            _write(connection, resolution, start, add_up_joined_rows(rows), merged=True)
             run(connection, "rollup_save_progress", resolution=resolution, rolled_until=end)
         made += 1
         start = end
@@ -137,29 +140,26 @@ def _rolled_until(connection: Connection, resolution: str) -> datetime | None:
     return rows[0]["rolled_until"] if rows else None
 
 
-def _by_series(rows: Iterable[Mapping[str, Any]]) -> dict[int, Histogram]:
-    sums: dict[int, Histogram] = {}
-    for row in rows:
-        sums.setdefault(row["series_id"], Histogram()).merge(Histogram.from_bytes(row["buckets"]))
-    return sums
+def fetch(connection: Connection, file: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Return the rows of one of the SQL files as they are sent in binary: bytes stay bytes."""
+    with connection.cursor(binary=True) as cursor:
+        return cursor.execute(query(file).encode(), parameters).fetchall()
 
 
 def _write(
     connection: Connection,
     resolution: str,
     bucket: datetime,
-    sums: Mapping[int, Histogram],
+    rows: Collection[SummedRow],
     *,
     merged: bool,
 ) -> None:
-    if not sums:
+    if not rows:
         return
     with connection.cursor() as cursor, cursor.copy(query("rollup_write").encode()) as copy:
-        for series_id, h in sums.items():
-            copy.write_row(
-                (resolution, bucket, series_id, h.count, h.error_count, h.sum, h.min, h.max,
-                 h.to_bytes(), merged)
-            )  # fmt: skip
+        copy.set_types(_WRITTEN)
+        for row in rows:
+            copy.write_row((resolution, bucket, *row, merged))
 
 
 def _floor(at: datetime, resolution: str) -> datetime:

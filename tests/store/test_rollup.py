@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from psycopg.rows import TupleRow
 
 from perfcore.db import connect
 from perfcore.histogram import Histogram
-from perfcore.store import rollup, targets
+from perfcore.store import rollup
 
 Connection = psycopg.Connection[TupleRow]
 START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
@@ -65,21 +66,6 @@ def expected(
     return whole
 
 
-def same(
-    found: dict[tuple[int, datetime], Histogram], truth: dict[tuple[int, datetime], Histogram]
-) -> None:
-    assert found.keys() == truth.keys()
-    for key, h in truth.items():
-        got = found[key]
-        assert (got.count, got.error_count, got.min, got.max) == (
-            h.count, h.error_count, h.min, h.max,
-        )  # fmt: skip
-        assert got.sum == pytest.approx(h.sum)
-        assert [got.quantile(q) for q in (0.5, 0.95, 0.99)] == [
-            h.quantile(q) for q in (0.5, 0.95, 0.99)
-        ]
-
-
 class Killed(Exception):
     """Stands for the end of the process between two statements."""
 
@@ -90,14 +76,14 @@ def test_totals_of_the_parts_are_those_of_the_whole_when_rows_are_late_and_round
 ) -> None:
     rng = random.Random(seed)
     samples: list[tuple[int, datetime, float]] = []
-    real = targets.run
 
-    def fragile(c: Connection, file: str, /, **parameters: Any) -> list[dict[str, Any]]:
+    def fragile(real: Any, c: Connection, file: str, /, **parameters: Any) -> Any:
         if "unlock" not in file and rng.random() < 0.02:
             raise Killed
         return real(c, file, **parameters)
 
-    monkeypatch.setattr(rollup, "run", fragile)
+    for name in ("run", "fetch"):
+        monkeypatch.setattr(rollup, name, functools.partial(fragile, getattr(rollup, name)))
     end = START + timedelta(hours=28)
     now = START
     while now < end:
@@ -113,12 +99,12 @@ def test_totals_of_the_parts_are_those_of_the_whole_when_rows_are_late_and_round
         except Killed:
             pass
         now += rng.choice([MINUTE, 20 * MINUTE, HOUR])
-    monkeypatch.setattr(rollup, "run", real)
+    monkeypatch.undo()
     now = floor(end, "day") + DAY + 10 * MINUTE
     for _ in range(2):
         rollup.roll(connection, now)
         for resolution in ("minute", "hour", "day"):
-            same(totals(connection, resolution), expected(samples, resolution))
+            assert totals(connection, resolution) == expected(samples, resolution)
     unmerged = connection.execute("SELECT count(*) FROM perfcore.metric_rollups WHERE NOT merged")
     assert unmerged.fetchone() == (0,)
     progress = connection.execute("SELECT resolution, rolled_until FROM perfcore.rollup_progress")
