@@ -26,6 +26,7 @@ Connection = psycopg.Connection[TupleRow]
 
 GRACE = timedelta(minutes=2)  # how long a minute stays open after its end
 DAYS_AHEAD = 7
+LOCK_WAIT_MS = 200
 KEPT: Mapping[str, timedelta] = {"minute": timedelta(days=14), "hour": timedelta(days=180)}
 KEPT_DELTAS = timedelta(days=14)
 _LENGTH = {
@@ -263,6 +264,7 @@ def _expire(connection: Connection, now: datetime) -> None:
             run(connection, "rollup_expire_totals", resolution=resolution, before=before)
     for table in (
         "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
+        "slow_queries",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
 
@@ -299,7 +301,6 @@ def _make_partition(connection: Connection, day: date) -> bool:
         "end": sql.Literal(_midnight(end)),
     }
     commands = (
-        "SET LOCAL lock_timeout = '2s'",
         "LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE",
         "CREATE TABLE {new} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
         "WITH moved AS (DELETE FROM {rest} WHERE timestamp >= {start} AND timestamp < {end} "
@@ -310,19 +311,24 @@ def _make_partition(connection: Connection, day: date) -> bool:
 
 
 def _drop_partition(connection: Connection, name: str) -> bool:
+    """Drop a day; False when a reader was in it for as long as we cared to wait.
+
+    The day is locked first: DROP alone takes the whole table's lock and then waits for the
+    day's, and every sender with it.
+    """
     table = sql.Identifier("perfcore", name)
-    return _try(
-        connection,
-        [
-            sql.SQL("SET LOCAL lock_timeout = '2s'").format(),
-            sql.SQL("DROP TABLE {}").format(table),
-        ],
-    )
+    commands = ("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", "DROP TABLE {}")
+    return _try(connection, [sql.SQL(c).format(table) for c in commands])
 
 
 def _try(connection: Connection, commands: Iterable[sql.Composed]) -> bool:
+    """Run the commands in one transaction; False when a lock was not to be had in time.
+
+    The wait is short, for senders queue behind it; the next round tries again.
+    """
     try:
         with connection.transaction():
+            run(connection, "rollup_wait_shortly", lock_timeout=f"{LOCK_WAIT_MS}ms")
             for command in commands:
                 connection.execute(command)
     except psycopg.errors.LockNotAvailable:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,9 +20,11 @@ from psycopg.rows import TupleRow
 from perfcore.db import connect, engine
 from perfcore.histogram import Histogram
 from perfcore.store import rollup
+from perfcore.store.ingest import write_batch
 from perfcore.store.read_rollups import RollupRow, series_rollups, service_rollups
 from perfcore.store.vectors import add_up_rows
 from perfcore.types import TimeRange
+from tests.store.test_ingest import a_batch
 
 Connection = psycopg.Connection[TupleRow]
 START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
@@ -237,6 +242,7 @@ def sample(connection: Connection, at: datetime) -> None:
     )
 
 
+@pytest.mark.fault(123)
 def test_days_are_made_ahead_strayed_rows_move_and_old_days_go(connection: Connection) -> None:
     for days in (-30, -1, 0, 0):
         sample(connection, START + days * DAY)
@@ -255,6 +261,83 @@ def test_days_are_made_ahead_strayed_rows_move_and_old_days_go(connection: Conne
     assert kept == (1,)
 
 
+@pytest.mark.fault(123)
+def test_a_reader_of_an_old_day_holds_up_its_dropping_and_no_sender(
+    store: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample(connection, START)
+    rollup.roll(connection, START)
+    old, now = "performance_metrics_20261120", START + 5 * DAY
+    monkeypatch.setattr(rollup, "LOCK_WAIT_MS", 60_000)  # as long as the test needs
+
+    def drop() -> None:
+        with connect(store, autocommit=True) as other:
+            rollup.roll(other, now)
+
+    with connect(store) as reader:
+        reader.execute(f"SELECT count(*) FROM perfcore.{old}")
+        roller = threading.Thread(target=drop)
+        roller.start()
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' "
+            "AND relation = to_regclass(%s)"
+        )
+        while connection.execute(waits, (f"perfcore.{old}",)).fetchone() != (1,):
+            assert roller.is_alive()
+            time.sleep(0.01)
+        connection.execute("SET lock_timeout = '20s'")
+        for number in range(5):
+            batch = a_batch(number)
+            fresh = [dataclasses.replace(s, at=now) for s in batch.raw]
+            assert write_batch(connection, dataclasses.replace(batch, raw=tuple(fresh)))
+        assert roller.is_alive()
+        reader.rollback()
+    roller.join(60)
+    gone = connection.execute("SELECT to_regclass(%s)", (f"perfcore.{old}",)).fetchone()
+    kept = connection.execute("SELECT count(*) FROM perfcore.performance_metrics").fetchone()
+    assert (gone, kept) == ((None,), (10,))
+
+
+@pytest.mark.fault(123)
+def test_a_day_that_cannot_be_dropped_now_is_dropped_in_a_later_round(
+    store: str, connection: Connection
+) -> None:
+    sample(connection, START)
+    rollup.roll(connection, START)
+    with connect(store) as reader:
+        reader.execute("SELECT count(*) FROM perfcore.performance_metrics_20261120")
+        assert rollup.roll(connection, START + 3 * DAY).partitions_dropped == 0
+    assert rollup.roll(connection, START + 3 * DAY).partitions_dropped == 1
+
+
+def test_totals_of_earlier_rows_are_made_some_at_a_time(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup, "_TOTALS_A_PASS", 2)
+    connection.execute(
+        "INSERT INTO perfcore.series (service, metric_type, metric_name, unit) "
+        "VALUES ('a', 'api_endpoint', 'GET /', 'ms')"
+    )
+    for n in range(5):
+        add(connection, 1, START + n * MINUTE, [1.0 + n])
+    connection.execute("UPDATE perfcore.metric_rollups SET merged = true")
+    connection.execute("DELETE FROM perfcore.stale_totals")
+    connection.execute(
+        "UPDATE perfcore.rollup_progress SET rolled_until = %s "
+        "WHERE resolution = 'totals of minute'",
+        (START + DAY,),
+    )
+    made = []
+    for _ in range(4):
+        rollup.roll(connection, START + 10 * MINUTE)
+        row = connection.execute(
+            "SELECT count(*) FROM perfcore.metric_totals WHERE resolution = 'minute'"
+        ).fetchone()
+        made += [row[0] if row else None]
+    assert made == [2, 4, 5, 5]
+
+
+@pytest.mark.fault(123)
 def test_a_busy_table_postpones_a_day_and_breaks_nothing(
     store: str, connection: Connection
 ) -> None:
