@@ -120,7 +120,11 @@ class Flusher:
         self._beat()
         thread = threading.Thread(target=self.run, name="perfcore-flusher", daemon=True)
         self._thread = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
 
     def is_fine(self) -> bool:
         """Return whether the thread has shown itself lately; costs one look at the clock."""

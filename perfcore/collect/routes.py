@@ -96,7 +96,11 @@ def _matched(scope: Scope, endpoint: Any) -> Any:
         return None
     # FastAPI names only its own routes, and older Starlette none.
     rest = str(scope.get("path", "")).removeprefix(scope.get("root_path", ""))
-    return _search(getattr(scope.get("app"), "routes", ()), endpoint, rest)
+    return _search(_routes(scope.get("app")), endpoint, rest)
+
+
+def _routes(router: Any) -> Iterable[Any]:
+    return getattr(router, "routes", ())
 
 
 def _serves(route: Any) -> Any:
@@ -120,8 +124,7 @@ def _mounts(scope: Scope, prefix: str) -> str:
     mounted = str(scope.get("root_path", "")).removeprefix(prefix)
     if not mounted:
         return ""
-    router: Any = scope.get("router")
-    found = _mount_templates(getattr(router, "routes", ()), mounted)
+    found = _mount_templates(_routes(scope.get("router")), mounted)
     if found is not None:
         return found
     parameters = scope.get("path_params") or {}
@@ -132,17 +135,19 @@ def _mounts(scope: Scope, prefix: str) -> str:
 
 def _mount_templates(routes: Iterable[Any], mounted: str) -> str | None:
     for route in routes:
-        inner = getattr(route, "routes", None)
-        regex = getattr(route, "path_regex", None)
-        match = regex.match(mounted + "/") if regex is not None and inner is not None else None
+        match = route.path_regex.match(mounted + "/") if _is_mount(route) else None
         if match is None:
             continue
         head: str = route.path_format.removesuffix(_INSIDE)
         rest = match["path"].rstrip("/")
-        below = _mount_templates(inner, "/" + rest) if rest else ""
+        below = _mount_templates(route.routes, "/" + rest) if rest else ""
         if below is not None:
             return head + below
     return None
+
+
+def _is_mount(route: Any) -> bool:
+    return hasattr(route, "routes") and hasattr(route, "path_regex")
 
 
 @lru_cache(maxsize=4096)

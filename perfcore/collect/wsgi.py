@@ -75,8 +75,8 @@ class _Request:
     """One request, and the body that the server gets: its end is the request's end."""
 
     __slots__ = (
-        "_body", "_context", "_environ", "_middleware", "_name", "_prefix", "_start_response",
-        "_started_ns", "_status",
+        "_body", "_context", "_environ", "_middleware", "_prefix", "_start_response", "_started_ns",
+        "_status", "_template",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +90,7 @@ class _Request:
         self._start_response = start_response
         self._prefix = environ.get("SCRIPT_NAME", "")
         self._status = 0
-        self._name = ""
+        self._template = ""
         self._context = RequestContext(middleware.recorder)
         CURRENT.set(self._context)
         self._started_ns = perf_counter_ns()
@@ -101,7 +101,7 @@ class _Request:
         try:
             self._status = int(line[:3]) if line[:3].isdigit() else 0
             # Now, because Flask forgets the request before it returns the body.
-            self._name = self._find_name()
+            self._template = self._find()
         except Exception:
             self._middleware.recorder.self_errors.add()
         return write
@@ -113,10 +113,10 @@ class _Request:
                 self.end(False)
                 self.leave()
                 return body
-            self._body = body
             wrapper = self._environ.get("wsgi.file_wrapper")
             if wrapper is not None and _is_file(body, wrapper):
                 return self._follow_file(body)
+            self._body = body
             return self
         except Exception:
             self._middleware.recorder.self_errors.add()
@@ -162,28 +162,31 @@ class _Request:
 
     def end(self, is_error: bool) -> None:
         """Record the request unless that was done; whatever goes wrong here stays here."""
-        context, middleware = self._context, self._middleware
         try:
+            context, recorder = self._context, self._middleware.recorder
             if not context.is_over:
-                context.endpoint = self._name or self._find_name()
-                is_error = is_error or self._status >= 500
-                middleware.recorder.request(context, self._started_ns, is_error)
+                method = method_of(self._environ.get("REQUEST_METHOD", ""))
+                context.endpoint = f"{method} {self._template or self._find() or UNMATCHED}"
+                recorder.request(context, self._started_ns, is_error or self._status >= 500)
         except Exception:
-            middleware.recorder.self_errors.add()
+            self._middleware.recorder.self_errors.add()
 
-    def _find_name(self) -> str:
+    def _find(self) -> str:
+        """Return the template, with the place of a mounted application, "" without a route."""
         environ = self._environ
-        method = method_of(environ.get("REQUEST_METHOD", ""))
         template = self._middleware.route(environ)
         if not template:
-            return f"{method} {UNMATCHED}"
-        # What a dispatcher has moved there since: the place of a mounted application.
-        mounted = environ.get("SCRIPT_NAME", "").removeprefix(self._prefix)
-        return f"{method} {mounted}{template}"
+            return ""
+        # A dispatcher has moved its part of the path here, since the request came in.
+        mounted: str = environ.get("SCRIPT_NAME", "").removeprefix(self._prefix)
+        return mounted + template
 
     def leave(self) -> None:
         """Let the next statements of the thread belong to no request."""
-        CURRENT.set(None)
+        try:
+            CURRENT.set(None)
+        except Exception:
+            self._middleware.recorder.self_errors.add()
 
 
 def _is_file(body: Any, wrapper: Any) -> bool:
