@@ -120,7 +120,11 @@ class Flusher:
         self._beat()
         thread = threading.Thread(target=self.run, name="perfcore-flusher", daemon=True)
         self._thread = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
 
     def is_fine(self) -> bool:
         """Return whether the thread has shown itself lately; costs one look at the clock."""
@@ -211,7 +215,9 @@ class Flusher:
     def _flush_next(self) -> bool:
         """Wait for the next flush and make it; whether it was the last."""
         self._recorder.flusher_rests(self)
+        since_ns = perf_counter_ns()
         self._wake.wait(self._interval_s)
+        self._batcher.slept(since_ns, self._interval_s)
         self._wake.clear()
         self._check_turn()
         with self._cycles:

@@ -8,10 +8,13 @@ generated = stored + spooled + buffered + dropped, and `Recorder.accounting()` s
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
+import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -22,10 +25,19 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.batching import Limits
-from perfcore.collect.buffer import Buffer, Counter, RequestContext
+from perfcore.collect.buffer import (
+    CURRENT,
+    LARGE_CHARACTERS,
+    Buffer,
+    Counter,
+    Ending,
+    RequestContext,
+)
 from perfcore.collect.flusher import Flusher
 from perfcore.collect.link import StoreTrouble
 from perfcore.types import MetricType
+
+log = logging.getLogger("perfcore.collect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +129,35 @@ class Recorder:
         """Forget what belongs to the parent, without touching its sockets and files."""
         if self._flusher is not None:
             self._abandoned.append(self._flusher)
-            self._flusher.abandon()
+            with contextlib.suppress(Exception):
+                self._flusher.abandon()
         self._arm()
 
     # What follows is called from the application, between its own steps.
 
     def request(self, context: RequestContext, started_ns: int, is_error: bool) -> None:
-        """Record a request that is over."""
+        """Record a request that is over, by the name in its context."""
         ended_ns = perf_counter_ns()
         context.is_over = True
-        self.buffer.add(self.buffer.requests, (context, ended_ns, ended_ns - started_ns, is_error))
+        status = 500 if is_error else 200
+        # One object for each name: the flusher groups requests by it.
+        self.request_of(sys.intern(context.endpoint), "", started_ns, ended_ns, status, context)
+
+    def request_of(
+        self,
+        route: Any,
+        method: str,
+        started_ns: int,
+        ended_ns: int,
+        status: int | Ending,
+        context: RequestContext | None,
+    ) -> None:
+        """Record a request that is over; `route` is one of the router's, or an endpoint's name."""
+        buffer = self.buffer
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.requests.extend((route, method, started_ns, ended_ns, status, context))
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 
@@ -135,14 +166,24 @@ class Recorder:
         text: str,
         ended_ns: int,
         duration_ns: int,
-        is_error: bool,
+        outcome: int,
         context: RequestContext | None,
         parameters: tuple[Any, ...] | None,
+        rows: int | None = None,
     ) -> None:
-        """Record an execution; `parameters` only for a slow one, described by the policy."""
-        self.buffer.add(
-            self.buffer.statements, (text, ended_ns, duration_ns, is_error, context, parameters)
-        )
+        """Record an execution; `parameters` only for a slow one, described by the policy.
+
+        `rows` is what an executemany was given, -1 when that is not known.
+        """
+        buffer = self.buffer
+        if len(text) > LARGE_CHARACTERS:
+            text = buffer.admit(text)
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.statements.append(
+                (text, ended_ns, duration_ns, outcome, context, parameters, rows)
+            )
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 
@@ -214,9 +255,11 @@ class Recorder:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Flush for at most that long and end the thread; what is left stays in the spool."""
-        with self._start_lock:
-            self._is_closed = True
-            self._is_started = True  # no new thread from now on
+        is_held = self._start_lock.acquire(timeout=timeout_s)
+        self._is_closed = True
+        self._is_started = True  # no new thread from now on
+        if is_held:
+            self._start_lock.release()
         if self._flusher is not None:
             self._flusher.stop(timeout_s)
             self._flusher.join(timeout_s)
@@ -227,13 +270,24 @@ class Recorder:
         flusher = self._flusher
         if flusher is not None and flusher.is_fine():
             return
-        with self._start_lock:
+        # A thread that starts while the interpreter ends never runs, and its starter waits for it.
+        # Whoever holds the lock is starting the flusher; it may be this very thread, which the
+        # garbage collector has interrupted to run a `__del__` of the application.
+        if sys.is_finalizing() or not self._start_lock.acquire(blocking=False):
+            return
+        try:
             if self._is_closed:
                 self._is_started = True
             elif self._flusher is not None:
                 self._flusher.revive()
             else:
                 self._begin()
+        except RuntimeError as error:  # "can't start new thread"
+            self._is_started = False
+            self.self_errors.add()
+            log.warning("perfcore: running in pass-through until a thread starts: %s", error)
+        finally:
+            self._start_lock.release()
 
     def _begin(self) -> None:
         self._is_started = True
@@ -242,8 +296,8 @@ class Recorder:
         flusher = Flusher(self, self._store, process, self._spool_folder)
         flusher.configure(self._interval_s, self._limits, self._sample_process)
         self._flusher = flusher
-        flusher.start()
         atexit.register(self.close)
+        flusher.start()
 
     # What follows is called by the flusher: while it works, measurements look whether it lives.
 
@@ -289,6 +343,7 @@ _RECORDERS: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _rearm_all() -> None:
+    CURRENT.set(None)  # the parent goes on with the request that forked
     for recorder in list(_RECORDERS):
         recorder.rearm_after_fork()
 

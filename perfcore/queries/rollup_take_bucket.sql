@@ -7,4 +7,4 @@ DELETE FROM perfcore.metric_rollups
                       WHERE resolution = %(resolution)s
                         AND bucket_start = %(bucket_start)s
                         AND NOT merged)
-RETURNING series_id, merged, buckets
+RETURNING series_id, buckets, merged

@@ -1,4 +1,6 @@
-"""The fixtures of the collection tests, for the faults of delivery."""
+"""The fixtures of the collector's tests."""
+
+from __future__ import annotations
 
 from tests.collect.conftest import (
     _no_current_recorder,
