@@ -110,15 +110,14 @@ def drain(recorder: Recorder, flusher: Flusher, clock: Clock, samples: int) -> N
 
 def second(recorder: Recorder, flusher: Flusher, clock: Clock, samples: int) -> float:
     """Measure for a second and flush; how long the flush took in ms."""
-    buffer, now = recorder.buffer, clock.monotonic_ns()
+    now = clock.monotonic_ns()
     for n in range(samples // 2):
         context = RequestContext(recorder)
-        context.endpoint = ENDPOINTS[n % len(ENDPOINTS)]
         duration = 1_000_000 + (n * 7_919_317) % 90_000_000
-        statement = (STATEMENTS[n % len(STATEMENTS)], now, duration // 2, False, context, None)
-        buffer.add(buffer.statements, statement)
+        recorder.statement(STATEMENTS[n % len(STATEMENTS)], now, duration // 2, 0, context, None)
         context.is_over = True
-        buffer.add(buffer.requests, (context, now, duration, False))
+        name = ENDPOINTS[n % len(ENDPOINTS)]
+        recorder.request_of(name, "", now - duration, now, 200, context)
     began = time.perf_counter()
     flusher._flush(is_last=False)
     return (time.perf_counter() - began) * 1e3
@@ -140,7 +139,9 @@ def check(recorder: Recorder, store: str) -> None:
     seen = recorder.accounting()
     with connect(store) as connection:
         held = connection.execute(
-            "SELECT (SELECT sum(count)::bigint FROM perfcore.metric_rollups), "
+            "SELECT (SELECT sum(count)::bigint FROM perfcore.metric_rollups "
+            "JOIN perfcore.series USING (series_id) "
+            "WHERE metric_type IN ('api_endpoint', 'database_query')), "
             "(SELECT sum(samples)::bigint FROM perfcore.batches), "
             "(SELECT count(*) FROM perfcore.batches)"
         ).fetchall()[0]

@@ -109,7 +109,7 @@ class Batch:
     service: str
     process: str  # "host:pid:start"
     sent_at: datetime
-    samples: int  # samples in the histograms
+    samples: int  # measurements; values that derive from them are in the histograms beside them
     raw: tuple[RawSample, ...] = ()
     rollups: tuple[Rollup, ...] = ()
     endpoint_statements: tuple[EndpointStatement, ...] = ()
