@@ -20,7 +20,7 @@ from typing import Any
 
 from perfcore.collect.buffer import CURRENT, HOOKS, Ending, RequestContext
 from perfcore.collect.recorder import Recorder
-from perfcore.collect.routes import HEALTH_CHECKS, METHODS, ROUTE, endpoint_of
+from perfcore.collect.routes import HEALTH_CHECKS, METHODS, ROUTE, endpoint_of, serves
 from perfcore.collect.websocket import Talk
 
 Scope = MutableMapping[str, Any]
@@ -221,7 +221,9 @@ class PerfcoreMiddleware:
         """Return the endpoint's name, found once for each way to reach a route."""
         route, root = scope.get("route"), scope.get("root_path", "")
         prefix = scope.get("app_root_path", root)
-        if ROUTE in scope or "route_handler" in scope:
+        endpoint = scope.get("endpoint")
+        is_other = endpoint is not None and serves(route) is not endpoint
+        if is_other or ROUTE in scope or "route_handler" in scope:
             return sys.intern(endpoint_of(scope, prefix))
         included = scope.get("fastapi", {}).get("effective_route_context")
         key = id(route), id(included), str(scope.get("method"))[:10], root

@@ -6,16 +6,18 @@ length some servers send, and a `wsgi.file_wrapper`, which they pass to sendfile
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CURRENT, RequestContext
+from perfcore.collect.buffer import CURRENT, HOOKS, Ending, RequestContext
 from perfcore.collect.recorder import Recorder
 from perfcore.collect.routes import HEALTH_CHECKS, ROUTE, UNMATCHED, method_of, rule_template
 
 Environ = dict[str, Any]
 _MARK = "perfcore.request"
+_MAX_CLASS_NAME = 100
 
 
 class PerfcoreWSGIMiddleware:
@@ -50,7 +52,7 @@ class PerfcoreWSGIMiddleware:
         try:
             body = self.app(environ, request.start)
         except BaseException as error:
-            request.end(isinstance(error, Exception))
+            request.fail("raised", error)
             request.leave()
             raise
         return request.follow(body)
@@ -91,8 +93,10 @@ class _Request:
         self._prefix = environ.get("SCRIPT_NAME", "")
         self._status = 0
         self._template = ""
-        self._context = RequestContext(middleware.recorder)
-        CURRENT.set(self._context)
+        self._context = None
+        if HOOKS.exist:  # somebody will ask to which request a statement belongs
+            self._context = RequestContext(middleware.recorder)
+            CURRENT.set(self._context)
         self._started_ns = perf_counter_ns()
 
     def start(self, line: str, *rest: Any, **options: Any) -> Any:
@@ -110,7 +114,7 @@ class _Request:
         """Return what the server may have of the body: itself, or this around it."""
         try:
             if hasattr(body, "__len__"):  # all of it is there
-                self.end(False)
+                self.end()
                 self.leave()
                 return body
             wrapper = self._environ.get("wsgi.file_wrapper")
@@ -132,7 +136,7 @@ class _Request:
         try:
             body.close = closing
         except (AttributeError, TypeError):
-            self.end(False)
+            self.end()
             self.leave()
         return body  # type: ignore[no-any-return]
 
@@ -141,10 +145,10 @@ class _Request:
         try:
             for piece in self._body:  # noqa: UP028
                 yield piece
-        except Exception:
-            self.end(True)
+        except Exception as error:
+            self.fail("aborted", error)
             raise
-        self.end(False)
+        self.end()
 
     def close(self) -> None:
         self._close(getattr(self._body, "close", None))
@@ -153,21 +157,34 @@ class _Request:
         try:
             if close is not None:
                 close()
-        except Exception:
-            self.end(True)
+        except Exception as error:
+            self.fail("aborted", error)
             raise
         finally:
-            self.end(False)
+            self.end()
             self.leave()
 
-    def end(self, is_error: bool) -> None:
+    def fail(self, how: str, error: BaseException) -> None:
+        """Record a request that ends by an exception, with its class and never its text."""
+        try:
+            name = type(error).__name__[:_MAX_CLASS_NAME]
+            is_error = isinstance(error, Exception)
+            self.end(Ending(f"{how} {name}" if is_error else "cancelled", is_error))
+        except Exception:
+            self._middleware.recorder.self_errors.add()
+
+    def end(self, ending: Ending | None = None) -> None:
         """Record the request unless that was done; whatever goes wrong here stays here."""
         try:
-            context, recorder = self._context, self._middleware.recorder
-            if not context.is_over:
+            started_ns, self._started_ns = self._started_ns, 0
+            if started_ns:
+                ended_ns = perf_counter_ns()
                 method = method_of(self._environ.get("REQUEST_METHOD", ""))
-                context.endpoint = f"{method} {self._template or self._find() or UNMATCHED}"
-                recorder.request(context, self._started_ns, is_error or self._status >= 500)
+                # One object for each name: the flusher groups requests by it.
+                name = sys.intern(f"{method} {self._template or self._find() or UNMATCHED}")
+                self._middleware.recorder.request_of(
+                    name, "", started_ns, ended_ns, ending or self._status, self._context
+                )
         except Exception:
             self._middleware.recorder.self_errors.add()
 
@@ -184,7 +201,8 @@ class _Request:
     def leave(self) -> None:
         """Let the next statements of the thread belong to no request."""
         try:
-            CURRENT.set(None)
+            if self._context is not None:
+                CURRENT.set(None)
         except Exception:
             self._middleware.recorder.self_errors.add()
 

@@ -211,7 +211,7 @@ def test_a_body_that_is_read_half_way_is_closed_as_before_and_counts_once(
 
 _SENT_ON = (  # lines that do nothing but call the application or the server
     "self.app(", "self._start_response(", "self._body:", "yield piece", "close()",
-    "_close(close)", "request.end(", "request.leave(", "self.end(", "self.leave(",
+    "_close(close)", "request.end(", "request.leave(", "request.fail(", "self.end(", "self.leave(", "self.fail(",
 )  # fmt: skip
 _WORDS = ("try:", "finally:", "except", "raise", "return write", "return body", "if close")
 
