@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from time import perf_counter_ns
 from typing import Any
 
@@ -42,7 +43,7 @@ class PerfcoreWSGIMiddleware:
 
         self.app = app
         self.recorder = recorder or configure(service, store)
-        self.route = route or _left_route
+        self.route = route
         self._exclude = frozenset(exclude)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -99,11 +100,14 @@ class _Request:
             CURRENT.set(self._context)
         self._started_ns = perf_counter_ns()
 
-    def start(self, line: str, *rest: Any, **options: Any) -> Any:
+    def start(self, line: str, headers: Any, exc_info: Any = None) -> Any:
         """Take the place of start_response; the last one that the server takes counts."""
-        write = self._start_response(line, *rest, **options)
+        if exc_info is None:
+            write = self._start_response(line, headers)
+        else:
+            write = self._start_response(line, headers, exc_info)
         try:
-            self._status = int(line[:3]) if line[:3].isdigit() else 0
+            self._status = _status_of(line)
             # Now, because Flask forgets the request before it returns the body.
             self._template = self._find()
         except Exception:
@@ -161,8 +165,10 @@ class _Request:
             self.fail("aborted", error)
             raise
         finally:
-            self.end()
-            self.leave()
+            if self._started_ns:
+                self.end()
+            if self._context is not None:
+                self.leave()
 
     def fail(self, how: str, error: BaseException) -> None:
         """Record a request that ends by an exception, with its class and never its text."""
@@ -190,19 +196,25 @@ class _Request:
 
     def _find(self) -> str:
         """Return the template, with the place of a mounted application, "" without a route."""
-        environ = self._environ
-        template = self._middleware.route(environ)
+        environ, route = self._environ, self._middleware.route
+        template = environ.get(ROUTE) if route is None else route(environ)
+        if template is None and route is None:
+            rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+            template = None if rule is None else rule_template(rule.rule)
         if not template:
             return ""
         # A dispatcher has moved its part of the path here, since the request came in.
-        mounted: str = environ.get("SCRIPT_NAME", "").removeprefix(self._prefix)
-        return mounted + template
+        mounted = environ.get("SCRIPT_NAME", "")
+        return (
+            template if mounted == self._prefix else mounted.removeprefix(self._prefix) + template
+        )
 
     def leave(self) -> None:
         """Let the next statements of the thread belong to no request."""
         try:
             if self._context is not None:
                 CURRENT.set(None)
+                self._context = None
         except Exception:
             self._middleware.recorder.self_errors.add()
 
@@ -212,9 +224,7 @@ def _is_file(body: Any, wrapper: Any) -> bool:
     return isinstance(body, wrapper) if isinstance(wrapper, type) else hasattr(body, "read")
 
 
-def _left_route(environ: Environ) -> str | None:
-    left = environ.get(ROUTE)
-    if left is not None:
-        return str(left)
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return None if rule is None else rule_template(rule.rule)
+@lru_cache(maxsize=1024)
+def _status_of(line: str) -> int:
+    """Return the status of "404 Not Found", 0 for what is none."""
+    return int(line[:3]) if line[:3].isdigit() else 0

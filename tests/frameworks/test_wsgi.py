@@ -219,7 +219,10 @@ _SENT_ON = (  # lines that do nothing but call the application or the server
     "_close(close)", "request.end(", "request.leave(", "request.fail(", "self.end(",
     "self.leave(", "self.fail(",
 )  # fmt: skip
-_WORDS = ("try:", "finally:", "except", "raise", "return write", "return body", "if close")
+_WORDS = (  # lines that hold nothing that could fail
+    "try:", "finally:", "except", "raise", "return write", "return body", "if close", "if exc_info",
+    "if self._started_ns", "if self._context",
+)  # fmt: skip
 
 
 def _is_ours(frame: types.FrameType) -> bool:
