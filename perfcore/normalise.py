@@ -80,7 +80,7 @@ class _Output:
     minus_at: int = -1  # where in `parts` a minus stands that may be a sign
 
     def take(self, kind: str, token: str) -> None:
-        if kind == "space":
+        if kind in ("space", "unclosed"):
             self.add_space()
         elif kind == "run":
             self.add_run(token)
@@ -153,10 +153,10 @@ def normalise(text: str) -> str:
 def storable(text: str) -> str:
     """Return the normalised text of what an application sent, or why it must not be kept.
 
-    A literal that nobody closed, a backslash where SQL has none, or a word that touches a
-    number says that quotes are missing or were meant otherwise: what looks like a word may be
-    part of a value. A text that is very long or has very many tokens is not read to its end:
-    meanwhile the application waits for the interpreter.
+    A literal or comment that nobody closed, a backslash where SQL has none, or a word that
+    touches a number says that quotes are missing or were meant otherwise: what looks like a
+    word may be part of a value. A text that is very long or has very many tokens is not read
+    to its end: meanwhile the application waits for the interpreter.
 
     >>> storable("SELECT 'it\\'s a secret'"), storable("SELECT 1," + " a," * 99_999)
     ('<withheld: unparsable>', '(oversized)')
@@ -167,7 +167,7 @@ def storable(text: str) -> str:
     for count, (kind, token) in enumerate(_tokens(text)):
         if count >= _MAX_TOKENS:
             return OVERSIZED
-        if token == "\\" or (before, kind) == ("number", "word"):
+        if kind == "unclosed" or token == "\\" or (before, kind) == ("number", "word"):
             return UNPARSABLE
         if kind in _QUOTED and not _CLOSED.fullmatch(token):
             return UNPARSABLE
@@ -177,7 +177,7 @@ def storable(text: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, token) to the end of the text; a comment is a space."""
+    """Yield (kind, token) to the end of the text; a comment is a space, or "unclosed"."""
     position, end = 0, len(text)
     while position < end:
         match = _TOKEN.match(text, position)
@@ -185,18 +185,19 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         position = match.end()
         kind, token = match.lastgroup or "", match.group()
         if kind == "comment":
-            kind, position = "space", _end_of_comment(text, position)
+            closed_at = _end_of_comment(text, position)
+            kind, position = ("space", closed_at) if closed_at else ("unclosed", end)
         yield kind, token
 
 
 def _end_of_comment(text: str, position: int) -> int:
-    """Return where a comment ends whose `/*` has been read; PostgreSQL's comments nest."""
+    """Return where a comment ends whose `/*` has been read, 0 if nowhere; comments nest."""
     depth = 1
     for match in re.compile(r"/\*|\*/").finditer(text, position):
         depth += 1 if match.group() == "/*" else -1
         if not depth:
             return match.end()
-    return len(text)
+    return 0
 
 
 def fingerprint(text: str) -> int:

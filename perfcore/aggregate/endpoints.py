@@ -24,7 +24,13 @@ from perfcore.aggregate.frames import (
 )
 from perfcore.aggregate.merge import Merged, merge_rows, quantiles
 from perfcore.store.fetch import fetch, snapshot
-from perfcore.store.read_rollups import RollupRow, rollups, series_rollups
+from perfcore.store.read_rollups import (
+    RollupRow,
+    rollups,
+    series_rollups,
+    service_rollups,
+    totals,
+)
 from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor
 from perfcore.types import MetricType, TimeRange
 
@@ -151,16 +157,10 @@ def _trend_rows(
     now: datetime | None,
 ) -> tuple[Buckets, list[RollupRow]]:
     buckets, resolution = trend_buckets(r, now)
-    rows = series_rollups(
-        store,
-        buckets.range,
-        metric_type,
-        service=service,
-        names=names,
-        resolution=resolution,
-        now=now,
-    )
-    return buckets, rows
+    how: dict[str, Any] = {"service": service, "resolution": resolution, "now": now}
+    if names is None:
+        return buckets, service_rollups(store, buckets.range, metric_type, **how)
+    return buckets, series_rollups(store, buckets.range, metric_type, names=names, **how)
 
 
 def process_trend(
@@ -191,7 +191,7 @@ def summary(
     """Return the overview's numbers of a range, all from one snapshot of the store."""
     span = {"start": r.start, "end": r.end, "service": service, "endpoint": None}
     with snapshot(store) as seen:
-        requests = rollups(seen, r, MetricType.API_ENDPOINT, service, None, None, now)
+        requests = totals(seen, r, MetricType.API_ENDPOINT, service, None, now)
         memory = rollups(seen, r, MetricType.MEMORY, service, ["process.memory.rss"], None, now)
         [(db_ms,)] = seen.rows("endpoints_database_time", span | {"start": floor(r.start, MINUTE)})
         [(hit, read)] = seen.rows("endpoints_blocks", {"start": r.start, "end": r.end})

@@ -10,7 +10,7 @@ import sqlalchemy
 
 from perfcore.aggregate.frames import NUMBER, TIME, frame, ratio
 from perfcore.store.fetch import fetch
-from perfcore.store.read_rollups import RollupRow, series_rollups
+from perfcore.store.read_rollups import RollupRow, service_rollups
 from perfcore.store.resolution import MINUTE, UNITS, aligned, bucket_width, floor, resolution_for
 from perfcore.types import MetricType, TimeRange
 
@@ -46,4 +46,4 @@ def database_trend(store: sqlalchemy.Engine, r: TimeRange) -> pd.DataFrame:
 
 
 def _rows(store: sqlalchemy.Engine, r: TimeRange, metric_type: MetricType) -> list[RollupRow]:
-    return series_rollups(store, r, metric_type.value)
+    return service_rollups(store, r, metric_type.value)

@@ -34,22 +34,30 @@ class _Held(NamedTuple):
 class Backlog:
     """The waiting batches of a process. Nothing here raises for a bad disk: it is counted."""
 
-    def __init__(self, name: str, folder: Callable[[], Path], drop: Drop) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Callable[[], Path],
+        drop: Drop,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._name = name
         self._folder = folder
         self._drop = drop
+        self._check = check  # raises in a thread that was replaced while it hung in the disk
         self._log = QuietLog(logging.getLogger("perfcore.collect.spool"))
         self._spool: Spool | None = None
         self._memory: deque[_Held] = deque()
         self._memory_bytes = 0
-        self._stuck_samples = 0  # in a file that a hung thread still holds
+        self._stuck: tuple[Spool, int] | None = None  # held by a hanging thread; its last put
         self._is_shut = False
         self.is_busy = False  # a thread is within a call to the disk
 
     @property
     def samples(self) -> int:
         on_disk = self._spool.samples if self._spool is not None else 0
-        return on_disk + sum([b.samples for b in list(self._memory)]) + self._stuck_samples
+        stuck = self._stuck[0].samples if self._stuck is not None else 0
+        return on_disk + stuck + sum([b.samples for b in list(self._memory)])
 
     @property
     def disk_bytes(self) -> int:
@@ -150,7 +158,7 @@ class Backlog:
         if self._spool is None:
             return False
         try:
-            with self._guard():
+            with self._finishing():
                 return self._spool.withdraw(batch)
         except (OSError, sqlite3.Error) as error:
             # It will be sent once more, and the store will know it.
@@ -169,7 +177,7 @@ class Backlog:
                     if bad:
                         self._log.warning(f"{len(bad)} batches in {self._spool.path} are damaged")
                         # How many samples they held is known when the others are through.
-                        self._spool.remove(bad)
+                        self._spool.remove(bad, are_known=False)
                 if rows:
                     return rows, batches
             except (OSError, sqlite3.Error) as error:
@@ -193,7 +201,7 @@ class Backlog:
         if self._spool is None:
             return []
         try:
-            with self._guard():
+            with self._finishing():
                 return self._spool.remove(rows)
         except (OSError, sqlite3.Error) as error:
             self._meet(error, "batches could not be taken out of the spool")
@@ -235,9 +243,22 @@ class Backlog:
     def give_up_disk(self) -> None:
         """Leave the file to a thread that hangs in it: from now on batches wait in memory."""
         if self._spool is not None:
-            self._stuck_samples += self._spool.samples
+            self._stuck = (self._spool, self._spool.last_put)
             self._spool = None
         self._is_shut = True
+        self.is_busy = False
+
+    def take_disk_back(self) -> None:
+        """The hanging thread has ended: go on with its file, without what was done twice."""
+        self._is_shut = False
+        if self._stuck is None:
+            return
+        (self._spool, last_put), self._stuck = self._stuck, None
+        with contextlib.suppress(OSError, sqlite3.Error):
+            row = self._spool.first(last_put)
+            # Its successor took the batch that it hung with into memory.
+            if last_put and row is not None and row.is_whole:
+                self._spool.remove([row])
 
     def _open_spool(self) -> Spool:
         if self._spool is None:
@@ -263,11 +284,25 @@ class Backlog:
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
+        """Say that the disk is asked; a thread that hangs there may be replaced meanwhile."""
+        self._check()
         self.is_busy = True
         try:
             yield
         finally:
+            self._check()
             self.is_busy = False
+
+    @contextlib.contextmanager
+    def _finishing(self) -> Iterator[None]:
+        """As `_guard`, but even a thread that was replaced counts what it has done."""
+        self.is_busy = True
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BaseException):
+                self._check()
+                self.is_busy = False
 
 
 def whole_rows(spool: Spool) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from perfcore.collect.recorder import Recorder
-from perfcore.collect.sql_hooks import measuring
+from perfcore.collect.sql_hooks import Hook, measuring
 
 _Wrapper = Callable[..., Any]
 _UID = "perfcore"
@@ -70,8 +70,8 @@ def _take(connection: Any) -> None:
 
 def _wrapper(recorder: Recorder | None) -> _Wrapper:
     """Return what Django calls around an execution: (execute, sql, params, many, context)."""
-    single = measuring(_run, recorder, _given)
-    batch = measuring(_run, recorder, _given, is_batch=True)
+    single = measuring(_run, Hook(recorder, _given))
+    batch = measuring(_run, Hook(recorder, _given, is_batch=True))
 
     def wrapper(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         return (batch if many else single)(execute, sql, params, many, context)

@@ -74,7 +74,9 @@ class Flusher:
         self.ledger = threading.RLock()  # held while samples move from one count to another
         self._current: Batch | None = None  # under way, and nowhere else
         self._left_behind: deque[Batch] = deque()  # made by a thread that was replaced
-        self.backlog = Backlog(f"{recorder.service}-{process}", self._folder, self._drop)
+        self.backlog = Backlog(
+            f"{recorder.service}-{process}", self._folder, self._drop, self._check_turn
+        )
         self._link = self._new_link()
         self._answers = 0
         self._failing = ("", 0)  # the oldest waiting batch and how often it failed by itself
@@ -89,6 +91,8 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self._hung: list[threading.Thread] = []
         self._hung_in_store: threading.Thread | None = None
+        self._hung_in_disk: threading.Thread | None = None
+        self._counts = threading.Lock()  # held for one addition, even by a thread replaced
         self._is_taking = self._is_delivering = False
         self._beat_ns = perf_counter_ns()
         self._overdue_ns = self._beat_ns + _HUNG_AFTER_NS
@@ -155,6 +159,7 @@ class Flusher:
             self._hung_in_store = thread
         if self.backlog.is_busy:
             self.backlog.give_up_disk()
+            self._hung_in_disk = thread
         self._is_taking = self._is_delivering = False
         self._log.warning("the flusher hangs: another thread takes over")
 
@@ -255,6 +260,10 @@ class Flusher:
     def _flush(self, *, is_last: bool) -> None:
         self._flush_began = time.monotonic()
         self._log.tick()
+        if self._hung_in_disk is not None and not self._hung_in_disk.is_alive():
+            self._hung_in_disk = None
+            with self.ledger:
+                self.backlog.take_disk_back()
         if self._sampler is not None:
             for metric_type, name, unit, at_ns, value in self._sampler.read():
                 self._buffer.add(self._buffer.metrics, (metric_type, name, unit, at_ns, value))
@@ -347,14 +356,16 @@ class Flusher:
 
     def _account(self, samples: int, delivered: Delivered) -> None:
         """Count a batch where it ended."""
-        self.stored += delivered.samples
-        self.quarantined += delivered.rejected
+        with self._counts:
+            self.stored += delivered.samples
+            self.quarantined += delivered.rejected
         if delivered.samples < samples:
             self._drop(samples - delivered.samples, "refused_by_store")
 
     def _keep(self, batch: Batch) -> None:
         """Put a batch where it can wait: on disk, else in memory, else it is counted."""
         self.backlog.put(replace(batch, was_spooled=True))
+        self._check_turn()
         self._current = None
 
     def _save_current(self) -> None:
@@ -369,7 +380,7 @@ class Flusher:
                 self._current = None
 
     def _drop(self, samples: int, reason: str) -> None:
-        with self.ledger:
+        with self._counts:
             self.dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + samples}
         self._batcher.forget_all()
 
@@ -411,6 +422,7 @@ class Flusher:
             for row, delivered in zip(rows, done, strict=True):
                 if row.position in gone:
                     self._account(row.samples, delivered)
+        self._check_turn()
 
     def _fail(self, row: Row, answers: int) -> bool:
         """Return whether a batch failed so often, while others arrived, that it is given up."""
@@ -450,7 +462,7 @@ class Flusher:
             rows, batches, bad = read_some(spool, self._group, _GROUP_BYTES)
             if bad:
                 self._log.warning(f"{len(bad)} batches in {spool.path} are damaged")
-                spool.remove(bad)
+                spool.remove(bad, are_known=False)
             if not rows:
                 return not bad
             answers = self._link.answers

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from perfcore.collect.buffer import HOOKS
 from perfcore.collect.recorder import Recorder
-from perfcore.collect.sql_hooks import PENDING, fault, measuring, observe
+from perfcore.collect.sql_hooks import PENDING, Hook, fault, measuring, observe
 
 _FACTORIES = ("cursor_factory", "server_cursor_factory")
 _PLAIN = "_perfcore_plain"
@@ -34,8 +34,8 @@ def _subclass(cursor_class: Any, recorder: Recorder | None) -> Any:
         "__slots__": (),
         "__module__": cursor_class.__module__,
         "__qualname__": cursor_class.__qualname__,
-        "execute": around(cursor_class.execute, recorder, _parameters),
-        "executemany": around(cursor_class.executemany, recorder, _rows, is_batch=True),
+        "execute": around(cursor_class.execute, Hook(recorder, _parameters)),
+        "executemany": around(cursor_class.executemany, Hook(recorder, _rows, is_batch=True)),
         _PLAIN: cursor_class,
     }
     return type(cursor_class.__name__, (cursor_class,), members)
@@ -62,13 +62,7 @@ def _rows(params_seq: Any, **options: Any) -> Any:
     return params_seq
 
 
-def _measuring_async(
-    run: Callable[..., Any],
-    recorder: Recorder | None,
-    pick: Callable[..., Any],
-    *,
-    is_batch: bool = False,
-) -> Callable[..., Any]:
+def _measuring_async(run: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Return what `measuring` does, for a coroutine function."""
     HOOKS.exist = True
 
@@ -77,17 +71,14 @@ def _measuring_async(
         try:
             started_ns = perf_counter_ns()
         except Exception:
-            fault(recorder)
+            fault(hook)
         try:
             result = await run(subject, statement, *rest, **named)
         finally:
             try:
-                is_broken = result is PENDING
-                observe(
-                    subject, statement, rest, named, pick, started_ns, is_broken, is_batch, recorder
-                )
+                observe(hook, started_ns, result is PENDING, subject, statement, rest, named)
             except Exception:
-                fault(recorder)
+                fault(hook)
         return result
 
     return execute

@@ -178,9 +178,12 @@ class Recorder:
         buffer = self.buffer
         if len(text) > LARGE_CHARACTERS:
             text = buffer.admit(text)
-        buffer.add(
-            buffer.statements, (text, ended_ns, duration_ns, outcome, context, parameters, rows)
-        )
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.statements.append(
+                (text, ended_ns, duration_ns, outcome, context, parameters, rows)
+            )
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 

@@ -4,9 +4,11 @@ A process holds a lock on its file. A file whose lock is free belongs to a proce
 and any other process may take it over; the batch ids keep what it had sent already from counting
 twice. SQLite is in the standard library, survives `kill -9`, and needs no format of our own.
 
-A commit reaches the disk before it returns: one flush a second is one fsync a second, and so a
-power failure costs no more than `kill -9`. Each row carries a checksum, so a flipped bit costs the
-row it hits; where it hits the tree above the rows, what can still be read moves to a new file.
+A commit reaches the disk before it returns: one flush a second is two fsyncs a second, and so a
+power failure costs no more than `kill -9`. The log beside the file never holds more than one
+commit, because a flipped bit in it costs all that follows. Each row carries a checksum, so a
+flipped bit costs the row it hits; where it hits the tree above the rows, what can still be read
+moves to a new file.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -30,32 +32,37 @@ LIMIT_BYTES = 256 * 1024 * 1024
 VERSION = 1
 _SUFFIX = ".spool"
 _PAGE_BYTES = 4096
-_STRIPPED_AT_ONCE = 64
+_STRIPPED_AT_ONCE = 16
+_LOG_BYTES = 64 * _PAGE_BYTES  # of the log, besides the batch itself
 _SCHEMA = f"""
 PRAGMA page_size = {_PAGE_BYTES};
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA busy_timeout = 1000;
 PRAGMA cache_size = -512;
-PRAGMA wal_autocheckpoint = 64;
-PRAGMA journal_size_limit = 262144;
+PRAGMA wal_autocheckpoint = 1;
+PRAGMA journal_size_limit = {_LOG_BYTES};
 PRAGMA cell_size_check = ON;
+PRAGMA secure_delete = OFF;
 CREATE TABLE IF NOT EXISTS batches (
     position INTEGER PRIMARY KEY,
     batch_id TEXT NOT NULL,
     samples  INTEGER NOT NULL,
     content  BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS raws (position INTEGER PRIMARY KEY, raw BLOB NOT NULL);
 """
 _UPGRADE = f"""
-ALTER TABLE batches ADD COLUMN raw BLOB;
 ALTER TABLE batches ADD COLUMN checksum INTEGER;
 PRAGMA user_version = {VERSION};
 """
 # SQLITE_PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL: what
 # surrounds the file is at fault, and it may pass.
 _OUTSIDE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15}
-_COLUMNS = "position, batch_id, samples, content, raw, checksum"
+_SELECT = (
+    "SELECT b.position, b.batch_id, b.samples, b.content, r.raw, b.checksum "
+    "FROM batches b LEFT JOIN raws r ON r.position = b.position "
+)
 
 
 class SpoolFull(Exception):
@@ -115,6 +122,7 @@ class Spool:
     def __init__(self, path: Path, *, limit_bytes: int = LIMIT_BYTES, create: bool = True) -> None:
         self.path = path
         self._limit_bytes = limit_bytes
+        self.last_put = 0  # the position of the last batch that was put
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(path)
@@ -156,45 +164,55 @@ class Spool:
             raw = b""
         with self._transaction():
             dropped = self._make_room(len(content) + len(raw))
-            self._insert(batch.batch_id, batch.samples, content, raw)
+            position = self._insert(batch.batch_id, batch.samples, content, raw)
         self.samples += batch.samples - dropped
+        self.last_put = position
         return dropped
 
-    def _insert(self, batch_id: str, samples: int, content: bytes, raw: bytes | None) -> None:
+    def _insert(self, batch_id: str, samples: int, content: bytes, raw: bytes | None) -> int:
         position = 1 + self._last()
         checksum = _checksum(position, batch_id, samples, content)
         self._database.execute(
-            f"INSERT INTO batches ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-            (position, batch_id, samples, content, raw or None, checksum),
+            "INSERT INTO batches (position, batch_id, samples, content, checksum) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (position, batch_id, samples, content, checksum),
         )
+        if raw:
+            self._database.execute("INSERT OR REPLACE INTO raws VALUES (?, ?)", (position, raw))
+        return position
 
     def _last(self) -> int:
         [(last,)] = self._database.execute("SELECT coalesce(max(position), 0) FROM batches")
         return int(last)
 
     def _make_room(self, wanted: int) -> int:
-        # A row is in the file and, until the next checkpoint, in the log beside it.
-        wanted = 2 * wanted + 4 * _PAGE_BYTES
+        """Drop what must go for so many bytes; how many samples that were."""
         dropped = 0
-        while self._room() < wanted:
-            if _forget_broken(self.path.parent) or self._strip_oldest():
+        while (lacking := self._lacking(wanted)) > 0:
+            if _forget_broken(self.path.parent):
                 continue
             oldest = self.first()
-            if oldest is None:
+            # Where others have filled the folder, dropping what is here helps nobody.
+            if oldest is None or lacking > wanted + _LOG_BYTES:
                 raise SpoolFull(f"the spools in {self.path.parent} have reached their limit")
-            self._database.execute("DELETE FROM batches WHERE position = ?", (oldest.position,))
-            dropped += oldest.samples if oldest.is_readable else 0
+            if not self._strip_oldest():
+                self._delete(oldest.position)
+                dropped += oldest.samples if oldest.is_whole else 0
         return dropped
 
-    def _room(self) -> int:
+    def _lacking(self, wanted: int) -> int:
+        """Return how many bytes the folder would be over its limit with so many more here."""
         [(free_pages,)] = self._database.execute("PRAGMA freelist_count")
-        used = folder_bytes(self.path.parent)
-        return int(self._limit_bytes - used + free_pages * _PAGE_BYTES)
+        growth = max(0, wanted + 4 * _PAGE_BYTES - free_pages * _PAGE_BYTES)
+        log_growth = max(0, wanted + _LOG_BYTES - _bytes([self._beside("-wal")]))
+        return folder_bytes(self.path.parent) + growth + log_growth - self._limit_bytes
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
 
     def _strip_oldest(self) -> bool:
         done = self._database.execute(
-            "UPDATE batches SET raw = NULL WHERE position IN (SELECT position FROM batches "
-            "WHERE raw IS NOT NULL ORDER BY position LIMIT ?)",
+            "DELETE FROM raws WHERE position IN (SELECT position FROM raws ORDER BY 1 LIMIT ?)",
             (_STRIPPED_AT_ONCE,),
         )
         return done.rowcount > 0
@@ -219,15 +237,16 @@ class Spool:
     def first(self, after: int = 0) -> Row | None:
         """Return the oldest batch beyond that position."""
         rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE position > ? ORDER BY position LIMIT 1",
-            (after,),
+            f"{_SELECT} WHERE b.position > ? ORDER BY b.position LIMIT 1", (after,)
         ).fetchall()
         return Row(*rows[0]) if rows else None
 
-    def remove(self, rows: Sequence[Row]) -> list[Row]:
+    def remove(self, rows: Sequence[Row], *, are_known: bool = True) -> list[Row]:
         """Forget rows; those that were still there come back, the others had to make room.
 
-        A row that is there and does not go is damage, or it would be sent for ever.
+        Of damaged rows nobody knows how many samples they held (`are_known` is false): that is
+        seen in `samples` when all others are gone. A row that is there and does not go is
+        damage, or it would be sent for ever.
         """
         # What a power failure brings back is sent again, and the store knows its id.
         self._database.execute("PRAGMA synchronous = NORMAL")
@@ -236,10 +255,12 @@ class Spool:
                 removed = [row for row in rows if self._delete(row.position)]
         finally:
             self._database.execute("PRAGMA synchronous = FULL")
-        self.samples -= sum(row.samples for row in removed if row.is_readable)
+        if are_known:
+            self.samples -= sum(row.samples for row in removed)
         return removed
 
     def _delete(self, position: int) -> bool:
+        self._database.execute("DELETE FROM raws WHERE position = ?", (position,))
         if self._database.execute("DELETE FROM batches WHERE position = ?", (position,)).rowcount:
             return True
         row = self.first(position - 1)
@@ -250,9 +271,10 @@ class Spool:
     def withdraw(self, batch: Batch) -> bool:
         """Forget a batch that was stored after all; False when it had to go before."""
         rows = self._database.execute(
-            f"SELECT {_COLUMNS} FROM batches WHERE batch_id = ?", (batch.batch_id,)
+            f"{_SELECT} WHERE b.batch_id = ?", (batch.batch_id,)
         ).fetchall()
-        return bool(self.remove([Row(*row) for row in rows]))
+        whole = [row for row in map(Row._make, rows) if row.is_whole]
+        return bool(whole and self.remove(whole))
 
     def repair(self) -> None:
         """Move what can be read to a new file; the damaged one stays beside it as `.broken`.
@@ -273,10 +295,10 @@ class Spool:
     def _rename(self, word: str) -> Path:
         aside = self.path.with_name(f"{self.path.name}.{word}")
         for suffix in ("", "-wal"):
-            source = self.path.with_name(self.path.name + suffix)
+            source = self._beside(suffix)
             with contextlib.suppress(FileNotFoundError):
                 source.rename(aside.with_name(aside.name + suffix))
-        self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
+        self._beside("-shm").unlink(missing_ok=True)
         return aside
 
     @property
@@ -290,7 +312,7 @@ class Spool:
             self._database.close()
             if not keep:
                 for suffix in ("", "-wal", "-shm", ".lock"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                    self._beside(suffix).unlink(missing_ok=True)
         finally:
             self.abandon()
 
@@ -300,7 +322,7 @@ class Spool:
             self._database.close()
         with contextlib.suppress(OSError):
             self._rename("broken")
-            self.path.with_name(self.path.name + ".lock").unlink(missing_ok=True)
+            self._beside(".lock").unlink(missing_ok=True)
         self.abandon()
 
     def abandon(self) -> None:
@@ -314,7 +336,7 @@ def folder_bytes(folder: Path) -> int:
     return _bytes(folder.glob(f"*{_SUFFIX}*"))
 
 
-def _bytes(paths: Iterator[Path]) -> int:
+def _bytes(paths: Iterable[Path]) -> int:
     total = 0
     for path in paths:
         with contextlib.suppress(OSError):
@@ -391,9 +413,7 @@ def _readable(path: Path) -> Iterator[Row]:
             return
         for position in positions:
             try:
-                row = database.execute(
-                    f"SELECT {_COLUMNS} FROM batches WHERE position = ?", (position,)
-                ).fetchone()
+                row = database.execute(f"{_SELECT} WHERE b.position = ?", (position,)).fetchone()
             except (sqlite3.Error, OverflowError):
                 continue
             if row is not None and Row(*row).is_readable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
@@ -26,10 +27,17 @@ _SIZED = (str, bytes, list, tuple, dict, set)
 _Run = Callable[..., Any]
 
 
-def measuring(
-    run: _Run, recorder: Recorder | None, pick: Callable[..., Any], *, is_batch: bool = False
-) -> _Run:
-    """Return `run(subject, statement, ...)`, measured; `pick` finds the parameters in the rest."""
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is known of an execution before it comes."""
+
+    recorder: Recorder | None  # for executions outside of requests
+    pick: Callable[..., Any]  # finds the parameters in what follows the statement
+    is_batch: bool = False  # an executemany
+
+
+def measuring(run: _Run, hook: Hook) -> _Run:
+    """Return `run(subject, statement, ...)`, measured."""
     HOOKS.exist = True
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
@@ -37,58 +45,53 @@ def measuring(
         try:
             started_ns = perf_counter_ns()
         except Exception:
-            fault(recorder)
+            fault(hook)
         try:
             result = run(subject, statement, *rest, **named)
         finally:
             try:
-                is_broken = result is PENDING
-                observe(
-                    subject, statement, rest, named, pick, started_ns, is_broken, is_batch, recorder
-                )
+                observe(hook, started_ns, result is PENDING, subject, statement, rest, named)
             except Exception:
-                fault(recorder)
+                fault(hook)
         return result
 
     return execute
 
 
 def observe(
+    hook: Hook,
+    started_ns: int,
+    is_broken: bool,
     subject: Any,
     statement: Any,
     rest: tuple[Any, ...],
     named: dict[str, Any],
-    pick: Callable[..., Any],
-    started_ns: int,
-    is_broken: bool,
-    is_batch: bool,
-    chosen: Recorder | None,
 ) -> None:
     """Record an execution that is over; while it raises, `is_broken`, its error is the current."""
     ended_ns = perf_counter_ns()
     context = CURRENT.get()
-    recorder = context.recorder if context is not None else chosen or current_recorder()
+    recorder = hook.recorder or current_recorder() if context is None else context.recorder
     if recorder is None or not recorder.is_enabled or not started_ns:
         return
-    duration_ns = ended_ns - started_ns
     outcome = _outcome() if is_broken else DONE
     if type(statement) is not str:
         statement = _text(statement, subject)
+    duration_ns = ended_ns - started_ns
     rows = described = None
-    if is_batch:
-        rows = _rows(pick(*rest, **named))
-    if duration_ns >= recorder.slow_query_ns:
-        parameters = pick(*rest, **named)
-        if is_batch:
-            parameters = parameters[0] if rows and rows > 0 else ()
-        described = describe(statement, parameters, keep_values=recorder.store_parameters)
+    if hook.is_batch or duration_ns >= recorder.slow_query_ns:
+        parameters = hook.pick(*rest, **named)
+        if hook.is_batch:
+            rows = _rows(parameters)
+            parameters = parameters[0] if rows > 0 else ()
+        if duration_ns >= recorder.slow_query_ns:
+            described = describe(statement, parameters, keep_values=recorder.store_parameters)
     recorder.statement(statement, ended_ns, duration_ns, outcome, context, described, rows)
 
 
-def fault(chosen: Recorder | None) -> None:
+def fault(hook: Hook) -> None:
     """Count an exception of our own where it can be seen."""
     context = CURRENT.get()
-    recorder = context.recorder if context is not None else chosen or current_recorder()
+    recorder = hook.recorder or current_recorder() if context is None else context.recorder
     if recorder is not None:
         recorder.self_errors.add()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from perfcore.collect.recorder import Recorder
-from perfcore.collect.sql_hooks import measuring
+from perfcore.collect.sql_hooks import Hook, measuring
 
 _MARK = "_perfcore_measures"
 
@@ -24,8 +25,8 @@ def watch(engine: Any, recorder: Recorder | None) -> None:
         return
     setattr(dialect, _MARK, {name: vars(dialect).get(name) for name in _METHODS})
     for name, (pick, is_batch) in _METHODS.items():
-        run = vars(dialect).get(name) or _on(weakref.ref(dialect), getattr(type(dialect), name))
-        setattr(dialect, name, measuring(run, recorder, pick, is_batch=is_batch))
+        run = vars(dialect).get(name) or _weakly_bound(dialect, name)
+        setattr(dialect, name, measuring(run, Hook(recorder, pick, is_batch)))
 
 
 def unwatch(engine: Any) -> None:
@@ -42,13 +43,9 @@ def _dialect(engine: Any) -> Any:
     return getattr(engine, "sync_engine", engine).dialect
 
 
-def _on(dialect: Callable[[], Any], method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method bound to the dialect, without keeping the dialect alive."""
-
-    def run(cursor: Any, statement: str, *rest: Any, **named: Any) -> Any:
-        return method(dialect(), cursor, statement, *rest, **named)
-
-    return run
+def _weakly_bound(dialect: Any, name: str) -> Callable[..., Any]:
+    """Return the dialect's method; bound as usual, the dialect would keep itself alive."""
+    return MethodType(getattr(type(dialect), name), weakref.proxy(dialect))
 
 
 def _given(parameters: Any, context: Any = None) -> Any:

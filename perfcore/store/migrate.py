@@ -1,9 +1,15 @@
-"""Bring the store's schema up to date: forward only, one transaction a file, checked by sha256."""
+"""Bring the store's schema up to date: forward only, one transaction a file, checked by sha256.
+
+A file changes the catalogue and reads and rewrites no big table: what stored rows need is done
+afterwards by the roller, some at a time. A lock that a file needs is waited for in short turns,
+because whoever sends meanwhile queues behind the wait.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +22,8 @@ from perfcore.errors import MigrationError, StoreUnavailable
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 # Any constant will do, as long as every program that migrates this store uses the same.
 _LOCK_KEY = 0x70657266636F7265 & 0x7FFFFFFFFFFFFFFF
-_LOCK_WAIT_S = 30
+_LOCK_WAIT_S = 30.0
+_TURN_MS, _PAUSE_S = 500, 0.5
 
 _LEDGER = """
 CREATE SCHEMA IF NOT EXISTS perfcore;
@@ -79,14 +86,15 @@ def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[Migration]:
             f"cannot reach the store: {error}", hint="check PERFCORE_STORE"
         ) from error
     with connection:
-        connection.execute(f"SET lock_timeout = '{_LOCK_WAIT_S}s'")
+        connection.execute(f"SET lock_timeout = {round(_LOCK_WAIT_S * 1000)}")
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK_KEY,))
         except psycopg.errors.LockNotAvailable:
             raise MigrationError(
-                f"another process has been migrating this store for over {_LOCK_WAIT_S} s: "
+                f"another process has been migrating this store for over {_LOCK_WAIT_S:g} s: "
                 "try again when it is done"
             ) from None
+        connection.execute(f"SET lock_timeout = {_TURN_MS}")
         connection.execute(_LEDGER)
         missing = _missing(connection, migrations)
         for migration in missing:
@@ -115,16 +123,28 @@ def _missing(
 
 
 def _apply(connection: psycopg.Connection[TupleRow], migration: Migration) -> None:
-    try:
-        with connection.transaction():
-            connection.execute(migration.text.encode())
-            connection.execute("RESET search_path")
-            connection.execute(
-                "INSERT INTO perfcore.schema_migrations (version, name, sha256) "
-                "VALUES (%s, %s, %s)",
-                (migration.version, migration.name, migration.sha256),
-            )
-    except psycopg.Error as error:
-        raise MigrationError(
-            f"migration {migration.version}_{migration.name} failed and was rolled back: {error}"
-        ) from error
+    name = f"migration {migration.version}_{migration.name}"
+    until = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            _apply_once(connection, migration)
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() > until:
+                raise MigrationError(
+                    f"{name} waited over {_LOCK_WAIT_S:g} s for a lock: end the long transactions "
+                    "on the store (pg_stat_activity shows them) and try again"
+                ) from error
+            time.sleep(_PAUSE_S)
+        except psycopg.Error as error:
+            raise MigrationError(f"{name} failed and was rolled back: {error}") from error
+
+
+def _apply_once(connection: psycopg.Connection[TupleRow], migration: Migration) -> None:
+    with connection.transaction():
+        connection.execute(migration.text.encode())
+        connection.execute("RESET search_path")
+        connection.execute(
+            "INSERT INTO perfcore.schema_migrations (version, name, sha256) VALUES (%s, %s, %s)",
+            (migration.version, migration.name, migration.sha256),
+        )

@@ -8,7 +8,8 @@ minute once, in its hour once and in its day once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -25,6 +26,7 @@ Connection = psycopg.Connection[TupleRow]
 
 GRACE = timedelta(minutes=2)  # how long a minute stays open after its end
 DAYS_AHEAD = 7
+LOCK_WAIT_MS = 200
 KEPT: Mapping[str, timedelta] = {"minute": timedelta(days=14), "hour": timedelta(days=180)}
 KEPT_DELTAS = timedelta(days=14)
 _LENGTH = {
@@ -35,9 +37,17 @@ _LENGTH = {
 _SOURCE = {"hour": "minute", "day": "hour"}
 _LOCK_KEY = 0x50435F726F6C6C
 _BUCKETS_A_PASS = 3000
+_TOTALS_A_PASS = 100
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_MADE_AT_ONCE = 6  # hours or days a transaction
 _SAMPLES = "performance_metrics"
-_WRITTEN = (
+# The types of the columns that rollup_write.sql names.
+WRITTEN = (
     "text", "timestamptz", "int8", "int8", "int8", "float8", "float8", "float8", "bytea", "bool",
+)  # fmt: skip
+_WRITTEN_TOTALS = (
+    "text", "timestamptz", "text", "text", "text", "int8", "int8", "float8", "float8", "float8",
+    "bytea",
 )  # fmt: skip
 
 
@@ -79,6 +89,7 @@ def _roll(connection: Connection, now: datetime, made: int, dropped: int) -> Rol
             since=closed - timedelta(hours=2),
             before=closed,
         )
+    _fill_totals(connection)
     _expire(connection, now)
     return RollReport(True, merged, hours, days, made, dropped)
 
@@ -95,8 +106,10 @@ def _merge(connection: Connection, resolution: str, closed: datetime) -> int:
 
 
 def _merge_bucket(connection: Connection, resolution: str, bucket: datetime) -> None:
+    run(connection, "rollup_keep_totals")
     rows = fetch(connection, "rollup_take_bucket", resolution=resolution, bucket_start=bucket)
     _write(connection, resolution, bucket, add_up_rows((s, b) for s, b, _ in rows), merged=True)
+    _total(connection, resolution, bucket)
     if resolution != "minute":
         return
     rolled = [r for r in ("hour", "day") if bucket < (_rolled_until(connection, r) or bucket)]
@@ -109,20 +122,34 @@ def _merge_bucket(connection: Connection, resolution: str, bucket: datetime) -> 
 
 def _advance(connection: Connection, resolution: str, limit: datetime) -> int:
     """Make every hour (or day) that ended by `limit` and is not made yet; return how many."""
-    length, source = _LENGTH[resolution], _SOURCE[resolution]
+    length = _LENGTH[resolution]
     made = 0
     start = _next_start(connection, resolution)
     while start is not None and start + length <= limit:
-        end = start + length
-        # Days add up hours with their late parts; hours only what is merged, for the rest is late.
-        name = "rollup_read_merged" if source == "minute" else "rollup_read_all"
+        starts = [
+            start + n * length for n in range(_MADE_AT_ONCE) if start + (n + 1) * length <= limit
+        ]
         with connection.transaction():
-            rows = fetch(connection, name, resolution=source, start=start, end=end)
-            _write(connection, resolution, start, add_up_joined_rows(rows), merged=True)
-            run(connection, "rollup_save_progress", resolution=resolution, rolled_until=end)
-        made += 1
-        start = end
+            run(connection, "rollup_keep_totals")
+            for bucket, rows in _made(connection, resolution, starts):
+                _write(connection, resolution, bucket, rows, merged=True)
+                _total(connection, resolution, bucket)
+            start = starts[-1] + length
+            run(connection, "rollup_save_progress", resolution=resolution, rolled_until=start)
+        made += len(starts)
     return made
+
+
+def _made(
+    connection: Connection, resolution: str, starts: list[datetime]
+) -> list[tuple[datetime, list[SummedRow]]]:
+    """Return each bucket with its series' sums."""
+    source = _SOURCE[resolution]
+    # Days add up hours with their late parts; hours only what is merged, for the rest is late.
+    name = "rollup_read_merged" if source == "minute" else "rollup_read_all"
+    spans = [{"resolution": source, "start": at, "end": at + _LENGTH[resolution]} for at in starts]
+    found = zip(starts, fetch_each(connection, name, spans), strict=True)
+    return [(at, add_up_joined_rows(rows)) for at, rows in found]
 
 
 def _next_start(connection: Connection, resolution: str) -> datetime | None:
@@ -140,10 +167,68 @@ def _rolled_until(connection: Connection, resolution: str) -> datetime | None:
     return rows[0]["rolled_until"] if rows else None
 
 
+def _total(connection: Connection, resolution: str, bucket: datetime) -> None:
+    """Add up the merged rows of a bucket over all series of a service and type, anew."""
+    where = {"resolution": resolution, "bucket_start": bucket}
+    run(connection, "rollup_clear_totals", **where)
+    rows = fetch(connection, "rollup_read_for_totals", **where)
+    if not rows:
+        return
+    names = [row[:3] for row in rows]
+    numbered = [(n, *row[3:]) for n, row in enumerate(rows)]
+    with connection.cursor() as cursor, cursor.copy(query("rollup_write_totals").encode()) as copy:
+        copy.set_types(_WRITTEN_TOTALS)
+        for n, *row in add_up_joined_rows(numbered):
+            copy.write_row((resolution, bucket, *names[n], *row))
+
+
+def _fill_totals(connection: Connection) -> None:
+    """Make some of the totals that are missing: those of rows an earlier version merged."""
+    stale = [
+        (r["resolution"], r["bucket_start"])
+        for r in run(connection, "rollup_stale_buckets", limit=_TOTALS_A_PASS)
+    ]
+    for resolution, bucket in stale:
+        with connection.transaction():
+            _total(connection, resolution, bucket)
+    for resolution in _LENGTH:
+        _fill_backwards(connection, resolution)
+
+
+def _fill_backwards(connection: Connection, resolution: str) -> None:
+    state = f"totals of {resolution}"
+    complete_from = _rolled_until(connection, state)
+    if not complete_from or complete_from <= _BEGINNING:
+        return
+    found = run(
+        connection, "rollup_previous_buckets", resolution=resolution, before=complete_from,
+        limit=_TOTALS_A_PASS,
+    )  # fmt: skip
+    with connection.transaction():
+        for row in found:
+            _total(connection, resolution, row["at"])
+        reached = found[-1]["at"] if len(found) == _TOTALS_A_PASS else _BEGINNING
+        run(connection, "rollup_save_progress", resolution=state, rolled_until=reached)
+
+
 def fetch(connection: Connection, file: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
     """Return the rows of one of the SQL files as they are sent in binary: bytes stay bytes."""
     with connection.cursor(binary=True) as cursor:
         return cursor.execute(query(file).encode(), parameters).fetchall()
+
+
+def fetch_each(
+    connection: Connection, file: str, /, parameters: Sequence[Mapping[str, Any]]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows for each set of parameters; the server reads on while we add up."""
+    with ExitStack() as stack:
+        stack.enter_context(connection.pipeline())
+        cursors = [stack.enter_context(connection.cursor(binary=True)) for _ in parameters]
+        for cursor, values in zip(cursors, parameters, strict=True):
+            cursor.execute(query(file).encode(), values)
+        for cursor in cursors:
+            yield cursor.fetchall()
+            cursor.close()
 
 
 def _write(
@@ -157,7 +242,7 @@ def _write(
     if not rows:
         return
     with connection.cursor() as cursor, cursor.copy(query("rollup_write").encode()) as copy:
-        copy.set_types(_WRITTEN)
+        copy.set_types(WRITTEN)
         for row in rows:
             copy.write_row((resolution, bucket, *row, merged))
 
@@ -176,8 +261,10 @@ def _expire(connection: Connection, now: datetime) -> None:
         if rolled_until:
             before = min(now - KEPT[resolution], rolled_until)
             run(connection, "rollup_expire_rollups", resolution=resolution, before=before)
+            run(connection, "rollup_expire_totals", resolution=resolution, before=before)
     for table in (
         "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
+        "slow_queries",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
 
@@ -214,7 +301,6 @@ def _make_partition(connection: Connection, day: date) -> bool:
         "end": sql.Literal(_midnight(end)),
     }
     commands = (
-        "SET LOCAL lock_timeout = '2s'",
         "LOCK TABLE {rest} IN ACCESS EXCLUSIVE MODE",
         "CREATE TABLE {new} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)",
         "WITH moved AS (DELETE FROM {rest} WHERE timestamp >= {start} AND timestamp < {end} "
@@ -225,19 +311,24 @@ def _make_partition(connection: Connection, day: date) -> bool:
 
 
 def _drop_partition(connection: Connection, name: str) -> bool:
+    """Drop a day; False when a reader was in it for as long as we cared to wait.
+
+    The day is locked first: DROP alone takes the whole table's lock and then waits for the
+    day's, and every sender with it.
+    """
     table = sql.Identifier("perfcore", name)
-    return _try(
-        connection,
-        [
-            sql.SQL("SET LOCAL lock_timeout = '2s'").format(),
-            sql.SQL("DROP TABLE {}").format(table),
-        ],
-    )
+    commands = ("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", "DROP TABLE {}")
+    return _try(connection, [sql.SQL(c).format(table) for c in commands])
 
 
 def _try(connection: Connection, commands: Iterable[sql.Composed]) -> bool:
+    """Run the commands in one transaction; False when a lock was not to be had in time.
+
+    The wait is short, for senders queue behind it; the next round tries again.
+    """
     try:
         with connection.transaction():
+            run(connection, "rollup_wait_shortly", lock_timeout=f"{LOCK_WAIT_MS}ms")
             for command in commands:
                 connection.execute(command)
     except psycopg.errors.LockNotAvailable:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from perfcore.histogram import pack_header, to_units, units_to_bytes, units_to_float
 
 Ints = NDArray[np.int64]
+_Numbers = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
 _Bytes = NDArray[np.uint8]
 # Buckets are put in the order of their values: -(index + SHIFT) for negative values,
@@ -33,6 +34,7 @@ _LIMBS = 4  # of 32 bits: sums of up to 16 bytes are added by arrays
 # sum, min, max and the bytes.
 SummedRow = tuple[int, int, int, float, float, float, bytes]
 _CELLS_A_BUCKET = 16  # up to here a table with a cell for each place is faster than sorting
+_MOST_FLOAT = 1 << 53  # numpy's counting by weight is exact up to here
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +53,17 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What histograms hold: a value each, and all their buckets with the row they are of."""
+    """What histograms hold: a value each, and all their buckets with the group they are of."""
 
-    errors: Ints
-    limbs: NDArray[np.int64]  # of the sums, low ones first; 0 for those in `long_units`
+    group: Ints
+    errors: _Numbers
+    limbs: Ints  # of the sums, low ones first; 0 for those in `long_units`
     long_units: Mapping[int, int]  # row -> sum
     least: Floats
     most: Floats
-    row: Ints
-    order: Ints
-    times: Ints
+    group_of: _Numbers
+    order: _Numbers
+    times: _Numbers
 
 
 def add_up(blobs: Sequence[bytes], group: Ints, groups: int) -> Sums:
@@ -75,7 +78,7 @@ def add_up_joined(joined: bytes, lengths: Ints, group: Ints, groups: int) -> Sum
     starts = np.cumsum(lengths) - lengths
     is_new = data[starts] == _TOKENS
     parts = [
-        (group[rows], read(data, starts[rows], lengths[rows]))
+        read(data, group[rows], starts[rows], lengths[rows])
         for read, rows in (
             (_read_new, np.flatnonzero(is_new)),
             (_read_old, np.flatnonzero(~is_new)),
@@ -95,9 +98,11 @@ def add_up_rows(rows: Iterable[tuple[int, bytes]]) -> list[SummedRow]:
     return _rows(list(groups), add_up(blobs, np.array(group, np.int64), len(groups)))
 
 
-def add_up_joined_rows(rows: Iterable[tuple[Any, ...]]) -> list[SummedRow]:
+def add_up_joined_rows(rows: Sequence[tuple[Any, ...]]) -> list[SummedRow]:
     """Return the same from (series, its histograms one behind the other, their lengths)."""
-    series, joined, packed = zip(*rows, strict=True) if rows else ((), (), ())
+    if not rows:
+        return []
+    series, joined, packed = zip(*rows, strict=True)
     lengths = np.frombuffer(b"".join(packed), ">i4").astype(np.int64)
     group = np.repeat(np.arange(len(series)), [len(p) // 4 for p in packed])
     return _rows(series, add_up_joined(b"".join(joined), lengths, group, len(series)))
@@ -113,21 +118,21 @@ def _rows(series: Sequence[int], sums: Sums) -> list[SummedRow]:
     )  # fmt: skip
 
 
-def _add(parts: Sequence[tuple[Ints, _Read]], groups: int) -> Sums:
+def _add(parts: Sequence[_Read], groups: int) -> Sums:
     errors, least, most = (
         np.zeros(groups, np.int64),
         np.full(groups, np.inf),
         np.full(groups, -np.inf),
     )
-    for group, read in parts:
-        np.add.at(errors, group, read.errors)
-        np.minimum.at(least, group, read.least)
-        np.maximum.at(most, group, read.most)
+    for read in parts:
+        np.add.at(errors, read.group, read.errors)
+        np.minimum.at(least, read.group, read.least)
+        np.maximum.at(most, read.group, read.most)
     empty = [np.empty(0, np.int64)]
     group_of, orders, times = _count(
-        np.concatenate([group[read.row] for group, read in parts] or empty),
-        np.concatenate([read.order for _, read in parts] or empty),
-        np.concatenate([read.times for _, read in parts] or empty),
+        np.concatenate([read.group_of for read in parts] or empty),
+        np.concatenate([read.order for read in parts] or empty),
+        np.concatenate([read.times for read in parts] or empty),
         groups,
     )
     counts = np.zeros(groups, np.int64)
@@ -136,64 +141,69 @@ def _add(parts: Sequence[tuple[Ints, _Read]], groups: int) -> Sums:
     return Sums(counts, errors, _units(parts, groups), least, most, orders, times, bounds)
 
 
-def _units(parts: Sequence[tuple[Ints, _Read]], groups: int) -> list[int]:
+def _units(parts: Sequence[_Read], groups: int) -> list[int]:
     limbs = np.zeros((_LIMBS, groups), np.int64)
-    for group, read in parts:
+    for read in parts:
         for limb in range(_LIMBS):
-            np.add.at(limbs[limb], group, read.limbs[:, limb])
+            np.add.at(limbs[limb], read.group, read.limbs[:, limb])
     units = [sum(n << 32 * i for i, n in enumerate(column)) for column in limbs.T.tolist()]
-    for group, read in parts:
+    for read in parts:
         for row, amount in read.long_units.items():
-            units[group[row]] += amount
+            units[read.group[row]] += amount
     return units
 
 
-def _count(group: Ints, order: Ints, times: Ints, groups: int) -> tuple[Ints, Ints, Ints]:
-    """Return group, order and count of each bucket, in that order."""
-    is_used = np.zeros(_SPAN, np.bool_)
-    is_used[order + _HALF] = True
-    used = np.flatnonzero(is_used)
-    if groups * len(used) > _CELLS_A_BUCKET * len(order):
-        flat, inverse = np.unique(group * _SPAN + order + _HALF, return_inverse=True)
-        counts = np.zeros(len(flat), np.int64)
-        np.add.at(counts, inverse, times)
-        return flat // _SPAN, flat % _SPAN - _HALF, counts
-    column = np.zeros(_SPAN, np.int64)
-    column[used] = np.arange(len(used))
-    cells = np.zeros(groups * len(used), np.int64)
-    np.add.at(cells, group * len(used) + column[order + _HALF], times)
-    filled = np.flatnonzero(cells)
-    return filled // max(len(used), 1), used[filled % max(len(used), 1)] - _HALF, cells[filled]
+def _count(
+    group: _Numbers, order: _Numbers, times: _Numbers, groups: int
+) -> tuple[Ints, Ints, Ints]:
+    """Return group, order and count of each bucket that holds something, in that order."""
+    if not len(order):
+        return (np.empty(0, np.int64),) * 3
+    low = int(order.min())
+    width = int(order.max()) - low + 1
+    if groups * width <= _CELLS_A_BUCKET * len(order) and int(times.sum()) < _MOST_FLOAT:
+        flat = group * width + (order - low)
+        cells = np.bincount(flat, times, groups * width).astype(np.int64)
+        filled = np.flatnonzero(cells)
+        return filled // width, filled % width + low, cells[filled]
+    some = np.flatnonzero(times)
+    flat = group[some].astype(np.int64) * _SPAN + order[some] + _HALF
+    flat, inverse = np.unique(flat, return_inverse=True)
+    counts = np.zeros(len(flat), np.int64)
+    np.add.at(counts, inverse, times[some])
+    return flat // _SPAN, flat % _SPAN - _HALF, counts
 
 
-def _read_new(data: _Bytes, starts: Ints, lengths: Ints) -> _Read:
+def _read_new(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
     sum_starts = starts + _HEADER + 1
     body_starts = sum_starts + data[sum_starts - 1]
     edges = np.asarray(data[starts[:, None] + np.arange(1, _HEADER)]).view("<f8")
-    body, body_lengths = _cut(data, body_starts, starts + lengths)
-    numbers, first = _varints(body, body_lengths)
+    body_lengths = starts + lengths - body_starts
+    numbers, first = _varints(_cut(data, body_starts, body_lengths), body_lengths)
     ends = np.append(first[1:], len(numbers))
     below = numbers[first + 2]
     middle = first + 3 + np.where(below > 0, below + 1, 0)
     zeros = numbers[first + 1]
     some = np.flatnonzero(zeros)
     sides = [
-        (some, np.zeros(len(some), np.int64), zeros[some]),
-        _side(numbers, first + 3, below, -1),
-        _side(numbers, middle, ends - middle - 1, 1),
+        (group[some], np.zeros(len(some), np.int64), zeros[some]),
+        _side(numbers, group, first + 3, below, -1),
+        _side(numbers, group, middle, ends - middle - 1, 1),
     ]
-    row, order, times = (np.concatenate(column) for column in zip(*sides, strict=True))
     limbs, long_units = _read_units(data, sum_starts, body_starts)
-    return _Read(numbers[first], limbs, long_units, edges[:, 0], edges[:, 1], row, order, times)
+    return _Read(
+        group, numbers[first], limbs, long_units, edges[:, 0], edges[:, 1], *_joined(sides)
+    )
 
 
-def _cut(data: _Bytes, starts: Ints, ends: Ints) -> tuple[_Bytes, Ints]:
-    """Return the bytes of all [start, end) in a row, and how many each has."""
-    inside = np.zeros(len(data) + 1, np.int8)
-    inside[starts] = 1
-    inside[ends] = -1
-    # One that ends where the data end is followed by nothing; none begins where another ends.
-    return data[np.cumsum(inside[:-1], dtype=np.int8).view(np.bool_)], ends - starts
+def _cut(values: Any, starts: Ints, lengths: _Numbers) -> Any:
+    """Return the values of all runs of these lengths, one run behind the other."""
+    if not len(starts):
+        return values[:0]
+    outside = starts - np.append(0, (starts + lengths)[:-1])
+    pieces = np.stack((outside, lengths), 1).ravel()
+    inside = np.repeat(np.tile([False, True], len(starts)), pieces)
+    return values[: len(inside)][inside]
 
 
 def _read_units(data: _Bytes, starts: Ints, ends: Ints) -> tuple[Ints, dict[int, int]]:
@@ -214,26 +224,33 @@ def _read_units(data: _Bytes, starts: Ints, ends: Ints) -> tuple[Ints, dict[int,
     return limbs, long_units
 
 
-def _side(numbers: Ints, start: Ints, tokens: Ints, sign: int) -> tuple[Ints, Ints, Ints]:
-    """Return row, order and count of one side's buckets; its first index lies at `start`."""
+def _side(
+    numbers: _Numbers, group: Ints, start: Ints, tokens: _Numbers, sign: int
+) -> tuple[_Numbers, _Numbers, _Numbers]:
+    """Return group, order and count of one side's buckets; its first index lies at `start`.
+
+    Among them are buckets with count 0, for tokens that only go up.
+    """
     filled = np.flatnonzero(tokens > 0)
     start, tokens = start[filled], tokens[filled]
-    place = np.repeat(np.arange(len(filled)), tokens)
-    before = np.cumsum(tokens) - tokens
-    token = numbers[np.arange(len(place)) + (start + 1 - before)[place]]
+    if not len(filled):
+        return numbers[:0], numbers[:0], numbers[:0]
+    token = _cut(numbers, start + 1, tokens)
     times = token >> 3
-    step = np.where(times, (token & 7) + 1, 8 << np.minimum(token, 7))
-    running = np.cumsum(step)
-    first = numbers[start]
-    base = (first >> 1) ^ -(first & 1)
-    if len(filled):
-        base = base - 1 - (running[before] - step[before])
-    some = np.flatnonzero(times)
-    place = place[some]
-    return filled[place], sign * (running[some] + base[place] + SHIFT), times[some]
+    step = (token & 7) + 1
+    far = np.flatnonzero(token < 8)
+    step[far] = 8 << token[far]
+    # With 32 bits this may wrap around, and the difference below wraps back.
+    running = np.cumsum(step, dtype=step.dtype)
+    first = numbers[start].astype(np.int64)
+    before = np.cumsum(tokens) - tokens
+    base = ((first >> 1) ^ -(first & 1)) - 1 + SHIFT - (running[before] - step[before])
+    running += np.repeat(base.astype(running.dtype), tokens)
+    group_of = np.repeat(group[filled].astype(running.dtype), tokens)
+    return group_of, running if sign > 0 else -running, times
 
 
-def _read_old(data: _Bytes, starts: Ints, lengths: Ints) -> _Read:
+def _read_old(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
     """Read versions 1 and 2: the sum as a double, buckets as pairs of gap and count."""
     blobs = [
         data[s : s + n].tobytes() for s, n in zip(starts.tolist(), lengths.tolist(), strict=True)
@@ -247,17 +264,18 @@ def _read_old(data: _Bytes, starts: Ints, lengths: Ints) -> _Read:
     some = np.flatnonzero(zeros)
     middle = first + 3 + 2 * below
     sides = [
-        (some, np.zeros(len(some), np.int64), zeros[some]),
-        _old_side(numbers, first + 3, below, -1),
-        _old_side(numbers, middle + 1, numbers[middle], 1),
+        (group[some], np.zeros(len(some), np.int64), zeros[some]),
+        _old_side(numbers, group, first + 3, below, -1),
+        _old_side(numbers, group, middle + 1, numbers[middle], 1),
     ]
-    row, order, times = (np.concatenate(column) for column in zip(*sides, strict=True))
     units = dict(enumerate(map(to_units, heads[:, 0].tolist())))
     limbs = np.zeros((len(heads), _LIMBS), np.int64)
-    return _Read(numbers[first], limbs, units, heads[:, 1], heads[:, 2], row, order, times)
+    return _Read(group, numbers[first], limbs, units, heads[:, 1], heads[:, 2], *_joined(sides))
 
 
-def _old_side(numbers: Ints, start: Ints, length: Ints, sign: int) -> tuple[Ints, Ints, Ints]:
+def _old_side(
+    numbers: _Numbers, group: Ints, start: Ints, length: _Numbers, sign: int
+) -> tuple[_Numbers, _Numbers, _Numbers]:
     row = np.repeat(np.arange(len(length)), length)
     before = np.cumsum(length) - length  # pairs in earlier rows
     nth = np.arange(len(row)) - before[row]
@@ -269,25 +287,35 @@ def _old_side(numbers: Ints, start: Ints, length: Ints, sign: int) -> tuple[Ints
     some = length > 0
     earlier = np.zeros(len(length), np.int64)
     earlier[some] = running[before[some]] - gaps[before[some]]
-    return row, sign * (running - earlier[row] + SHIFT), numbers[gap_at + 1]
+    return group[row], sign * (running - earlier[row] + SHIFT), numbers[gap_at + 1]
 
 
-def _varints(data: _Bytes, lengths: Ints) -> tuple[Ints, Ints]:
+def _joined(sides: Sequence[tuple[_Numbers, ...]]) -> tuple[_Numbers, _Numbers, _Numbers]:
+    filled = [side for side in sides if len(side[0])] or sides[:1]
+    group, order, times = (
+        column[0] if len(filled) == 1 else np.concatenate(column)
+        for column in zip(*filled, strict=True)
+    )
+    return group, order, times
+
+
+def _varints(data: _Bytes, lengths: Ints) -> tuple[_Numbers, Ints]:
     """Return all whole numbers of all bodies, and where in them each body's begin."""
-    is_end = data < 0x80
+    is_last = data < 0x80
+    more = np.flatnonzero(~is_last)  # low bytes of the few numbers over 127
+    is_short = len(more) < 4 or not (more[3:] - more[:-3] == 3).any()
+    numbers: _Numbers = data[is_last].astype(np.int32 if is_short else np.int64)
     body_starts = np.cumsum(lengths) - lengths
-    if is_end.all():
-        return data.astype(np.int64), body_starts
-    ends = np.flatnonzero(is_end)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    numbers = data[ends].astype(np.int64)
-    sizes = ends - starts
-    for nth in range(1, int(sizes.max()) + 1):
-        # Byte by byte from the end: few numbers have more than two.
-        longer = np.flatnonzero(sizes >= nth)
-        numbers[longer] = numbers[longer] << 7 | data[ends[longer] - nth] & 0x7F
-    first = np.cumsum(is_end)
-    return numbers, np.where(body_starts, first[body_starts - 1], 0)
+    first = body_starts - np.searchsorted(more, body_starts)
+    if len(more):
+        number = more - np.arange(len(more))
+        begins = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
+        sizes = np.diff(np.append(begins, len(more)))
+        nth = np.arange(len(more)) - np.repeat(begins, sizes)
+        numbers[number[begins]] <<= 7 * sizes
+        low = (data[more] & 0x7F).astype(np.int64) << 7 * nth
+        np.add.at(numbers, number, low.astype(numbers.dtype))
+    return numbers, first
 
 
 def encode(sums: Sums) -> list[bytes]:

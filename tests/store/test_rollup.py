@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,11 +14,17 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 from psycopg.rows import TupleRow
 
-from perfcore.db import connect
+from perfcore.db import connect, engine
 from perfcore.histogram import Histogram
 from perfcore.store import rollup
+from perfcore.store.ingest import write_batch
+from perfcore.store.read_rollups import RollupRow, series_rollups, service_rollups
+from perfcore.store.vectors import add_up_rows
+from perfcore.types import TimeRange
+from tests.store.test_ingest import a_batch
 
 Connection = psycopg.Connection[TupleRow]
 START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
@@ -77,12 +86,12 @@ def test_totals_of_the_parts_are_those_of_the_whole_when_rows_are_late_and_round
     rng = random.Random(seed)
     samples: list[tuple[int, datetime, float]] = []
 
-    def fragile(real: Any, c: Connection, file: str, /, **parameters: Any) -> Any:
-        if "unlock" not in file and rng.random() < 0.02:
+    def fragile(real: Any, c: Connection, file: str, /, *more: Any, **parameters: Any) -> Any:
+        if "unlock" not in file and rng.random() < 0.01:
             raise Killed
-        return real(c, file, **parameters)
+        return real(c, file, *more, **parameters)
 
-    for name in ("run", "fetch"):
+    for name in ("run", "fetch", "fetch_each"):
         monkeypatch.setattr(rollup, name, functools.partial(fragile, getattr(rollup, name)))
     end = START + timedelta(hours=28)
     now = START
@@ -108,10 +117,98 @@ def test_totals_of_the_parts_are_those_of_the_whole_when_rows_are_late_and_round
     unmerged = connection.execute("SELECT count(*) FROM perfcore.metric_rollups WHERE NOT merged")
     assert unmerged.fetchone() == (0,)
     progress = connection.execute("SELECT resolution, rolled_until FROM perfcore.rollup_progress")
-    assert dict(progress.fetchall()) == {
-        "hour": floor(now, "hour"),
-        "day": floor(now, "day"),
-    }
+    reached: dict[str, datetime] = dict(progress.fetchall())
+    assert (reached["hour"], reached["day"]) == (floor(now, "hour"), floor(now, "day"))
+
+
+def roll_like_an_earlier_version(connection: Connection, resolution: str) -> None:
+    """Merge the rows of every bucket as a roller does that knows of no totals."""
+    buckets = connection.execute(
+        "SELECT DISTINCT bucket_start FROM perfcore.metric_rollups "
+        "WHERE resolution = %s AND NOT merged",
+        (resolution,),
+    ).fetchall()
+    for (bucket,) in buckets:
+        rows = rollup.fetch(
+            connection, "rollup_take_bucket", resolution=resolution, bucket_start=bucket
+        )
+        merged = add_up_rows((series, data) for series, data, _ in rows)
+        rollup._write(connection, resolution, bucket, merged, merged=True)
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_total_of_a_service_is_always_the_sum_of_its_series(
+    store: str, connection: Connection, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    [(ids,)] = connection.execute(
+        "WITH made AS (INSERT INTO perfcore.series (service, metric_type, metric_name, unit) "
+        "SELECT service, 'api_endpoint', name, 'ms' FROM unnest(%s::text[]) AS service, "
+        "unnest(%s::text[]) AS name RETURNING series_id) SELECT array_agg(series_id) FROM made",
+        (["a", "b"], ["GET /", "GET /x"]),
+    ).fetchall()
+    if seed % 2:  # a store whose rows were merged before there were totals
+        for n in range(5):
+            add(connection, ids[0], START + n * HOUR, [1.0 + n])
+        roll_like_an_earlier_version(connection, "minute")
+        connection.execute("DELETE FROM perfcore.stale_totals")
+        connection.execute(
+            "UPDATE perfcore.rollup_progress SET rolled_until = %s "
+            "WHERE resolution = 'totals of minute'",
+            (START + 5 * HOUR,),
+        )
+
+    def fragile(real: Any, c: Connection, file: str, /, *more: Any, **parameters: Any) -> Any:
+        if "unlock" not in file and rng.random() < 0.01:
+            raise Killed
+        return real(c, file, *more, **parameters)
+
+    for name in ("run", "fetch", "fetch_each"):
+        monkeypatch.setattr(rollup, name, functools.partial(fragile, getattr(rollup, name)))
+    reader = engine(store)
+    now = START
+    for _ in range(25):
+        for _ in range(rng.randrange(1, 6)):
+            at = max(START, now - rng.choice([0, 0, 1, 3, 26]) * HOUR).replace(second=0)
+            add(connection, rng.choice(ids), at, [rng.lognormvariate(2, 1)])
+        try:
+            if rng.random() < 0.2:
+                roll_like_an_earlier_version(connection, rng.choice(["minute", "hour"]))
+            else:
+                rollup.roll(connection, now)
+        except Killed:
+            pass
+        for resolution in ("minute", "hour", "day"):
+            same_read_by_total_and_by_name(reader, now, resolution)
+        now += rng.choice([MINUTE, 20 * MINUTE, HOUR, 4 * HOUR])
+    monkeypatch.undo()
+    rollup.roll(connection, now)
+    assert connection.execute("SELECT count(*) FROM perfcore.stale_totals").fetchone() == (0,)
+    [(minutes, totals_made)] = connection.execute(
+        "SELECT (SELECT count(DISTINCT (bucket_start, service)) FROM perfcore.metric_rollups "
+        "JOIN perfcore.series USING (series_id) WHERE resolution = 'minute' AND merged), "
+        "(SELECT count(*) FROM perfcore.metric_totals WHERE resolution = 'minute')"
+    ).fetchall()
+    assert minutes == totals_made
+    reader.dispose()
+
+
+def same_read_by_total_and_by_name(
+    reader: sqlalchemy.Engine, now: datetime, resolution: str
+) -> None:
+    r = TimeRange(START - HOUR, now + HOUR)
+    how: dict[str, Any] = {"resolution": resolution, "now": now}
+    by_name = series_rollups(reader, r, "api_endpoint", **how)
+    by_total = service_rollups(reader, r, "api_endpoint", **how)
+    assert added_up(by_total) == added_up(by_name)
+
+
+def added_up(rows: list[RollupRow]) -> dict[tuple[str, datetime], Histogram]:
+    found: dict[tuple[str, datetime], Histogram] = defaultdict(Histogram)
+    for row in rows:
+        found[row.service, row.bucket_start].merge(Histogram.from_bytes(row.buckets))
+    return found
 
 
 def test_closed_minutes_become_one_row_and_the_open_one_is_left_alone(
@@ -145,6 +242,7 @@ def sample(connection: Connection, at: datetime) -> None:
     )
 
 
+@pytest.mark.fault(123)
 def test_days_are_made_ahead_strayed_rows_move_and_old_days_go(connection: Connection) -> None:
     for days in (-30, -1, 0, 0):
         sample(connection, START + days * DAY)
@@ -163,6 +261,83 @@ def test_days_are_made_ahead_strayed_rows_move_and_old_days_go(connection: Conne
     assert kept == (1,)
 
 
+@pytest.mark.fault(123)
+def test_a_reader_of_an_old_day_holds_up_its_dropping_and_no_sender(
+    store: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample(connection, START)
+    rollup.roll(connection, START)
+    old, now = "performance_metrics_20261120", START + 5 * DAY
+    monkeypatch.setattr(rollup, "LOCK_WAIT_MS", 60_000)  # as long as the test needs
+
+    def drop() -> None:
+        with connect(store, autocommit=True) as other:
+            rollup.roll(other, now)
+
+    with connect(store) as reader:
+        reader.execute(f"SELECT count(*) FROM perfcore.{old}")
+        roller = threading.Thread(target=drop)
+        roller.start()
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock' "
+            "AND relation = to_regclass(%s)"
+        )
+        while connection.execute(waits, (f"perfcore.{old}",)).fetchone() != (1,):
+            assert roller.is_alive()
+            time.sleep(0.01)
+        connection.execute("SET lock_timeout = '20s'")
+        for number in range(5):
+            batch = a_batch(number)
+            fresh = [dataclasses.replace(s, at=now) for s in batch.raw]
+            assert write_batch(connection, dataclasses.replace(batch, raw=tuple(fresh)))
+        assert roller.is_alive()
+        reader.rollback()
+    roller.join(60)
+    gone = connection.execute("SELECT to_regclass(%s)", (f"perfcore.{old}",)).fetchone()
+    kept = connection.execute("SELECT count(*) FROM perfcore.performance_metrics").fetchone()
+    assert (gone, kept) == ((None,), (10,))
+
+
+@pytest.mark.fault(123)
+def test_a_day_that_cannot_be_dropped_now_is_dropped_in_a_later_round(
+    store: str, connection: Connection
+) -> None:
+    sample(connection, START)
+    rollup.roll(connection, START)
+    with connect(store) as reader:
+        reader.execute("SELECT count(*) FROM perfcore.performance_metrics_20261120")
+        assert rollup.roll(connection, START + 3 * DAY).partitions_dropped == 0
+    assert rollup.roll(connection, START + 3 * DAY).partitions_dropped == 1
+
+
+def test_totals_of_earlier_rows_are_made_some_at_a_time(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup, "_TOTALS_A_PASS", 2)
+    connection.execute(
+        "INSERT INTO perfcore.series (service, metric_type, metric_name, unit) "
+        "VALUES ('a', 'api_endpoint', 'GET /', 'ms')"
+    )
+    for n in range(5):
+        add(connection, 1, START + n * MINUTE, [1.0 + n])
+    connection.execute("UPDATE perfcore.metric_rollups SET merged = true")
+    connection.execute("DELETE FROM perfcore.stale_totals")
+    connection.execute(
+        "UPDATE perfcore.rollup_progress SET rolled_until = %s "
+        "WHERE resolution = 'totals of minute'",
+        (START + DAY,),
+    )
+    made = []
+    for _ in range(4):
+        rollup.roll(connection, START + 10 * MINUTE)
+        row = connection.execute(
+            "SELECT count(*) FROM perfcore.metric_totals WHERE resolution = 'minute'"
+        ).fetchone()
+        made += [row[0] if row else None]
+    assert made == [2, 4, 5, 5]
+
+
+@pytest.mark.fault(123)
 def test_a_busy_table_postpones_a_day_and_breaks_nothing(
     store: str, connection: Connection
 ) -> None:

@@ -50,10 +50,10 @@ def test_it_equals_merging_one_by_one(parts: list[tuple[int, bytes]]) -> None:
 def test_many_alike_are_counted_in_a_table_and_few_unlike_by_sorting() -> None:
     alike = [recorded([(float(v), False, 1) for v in range(1, 200)])] * 50
     unlike = [recorded([(10.0**n, False, 1)]) for n in range(-9, 300)]
-    for blobs in (alike, unlike):
-        groups = np.arange(len(blobs)) % 7
+    for blobs, groups in ((alike, 7), (unlike, 7), (unlike * 40, 10_000)):
+        group = np.arange(len(blobs)) % groups
         wanted = [
-            Histogram.merged(map(Histogram.from_bytes, blobs[group::7])).to_bytes()
-            for group in range(7)
+            Histogram.merged(map(Histogram.from_bytes, blobs[n::groups])).to_bytes()
+            for n in range(groups)
         ]
-        assert encode(add_up(blobs, groups, 7)) == wanted
+        assert encode(add_up(blobs, group, groups)) == wanted

@@ -1,0 +1,1 @@
+DELETE FROM perfcore.slow_queries WHERE occurred_at < %(before)s
