@@ -20,7 +20,7 @@ from typing import Any
 
 from perfcore.collect.buffer import CURRENT, HOOKS, Ending, RequestContext
 from perfcore.collect.recorder import Recorder
-from perfcore.collect.routes import HEALTH_CHECKS, METHODS, ROUTE, endpoint_of, serves
+from perfcore.collect.routes import HEALTH_CHECKS, METHODS, ROUTE, endpoint_of
 from perfcore.collect.websocket import Talk
 
 Scope = MutableMapping[str, Any]
@@ -79,7 +79,7 @@ class PerfcoreMiddleware:
         self.app = app
         self.recorder = recorder or configure(service, store)
         self._exclude = frozenset(exclude)
-        self._names: dict[tuple[int, int, str, str], tuple[str, Any, Any]] = {}
+        self._names: dict[tuple[int, int, int, str, str], tuple[str, Any, Any, Any]] = {}
         self._has_told_of_two = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,16 +221,16 @@ class PerfcoreMiddleware:
         """Return the endpoint's name, found once for each way to reach a route."""
         route, root = scope.get("route"), scope.get("root_path", "")
         prefix = scope.get("app_root_path", root)
-        endpoint = scope.get("endpoint")
-        is_other = endpoint is not None and serves(route) is not endpoint
-        if is_other or ROUTE in scope or "route_handler" in scope:
+        if ROUTE in scope or "route_handler" in scope:
             return sys.intern(endpoint_of(scope, prefix))
         included = scope.get("fastapi", {}).get("effective_route_context")
-        key = id(route), id(included), str(scope.get("method"))[:10], root
+        endpoint, method = scope.get("endpoint"), str(scope.get("method"))[:10]
+        key = id(route), id(included), id(endpoint), method, root
         known = self._names.get(key)
         if known is None:
-            known = endpoint_of(scope, prefix), route, included
-            if len(self._names) < _MAX_NAMES:
+            known = sys.intern(endpoint_of(scope, prefix)), route, included, endpoint
+            # Another route would have been found by the path, which is no part of the key.
+            if _leads_to(endpoint, route, included) and len(self._names) < _MAX_NAMES:
                 self._names[key] = known
         return known[0]
 
@@ -276,6 +276,12 @@ class PerfcoreMiddleware:
         if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
             self._has_told_of_two = True
             log.warning("perfcore: the middleware is installed twice; the outer one measures")
+
+
+def _leads_to(endpoint: Any, route: Any, included: Any) -> bool:
+    """Return whether it is by this route that the endpoint was found."""
+    routes = route, included, getattr(included, "starlette_route", None)
+    return any(getattr(r, "endpoint", None) is endpoint for r in routes if r is not None)
 
 
 def _ending(outcome: str, status: Any, stream: _Stream | None) -> Ending:

@@ -88,9 +88,9 @@ def _matched(scope: Scope, endpoint: Any) -> Any:
     if included is not None:
         # FastAPI's include_router(prefix=...) leaves the route as it was; this knows the prefix.
         included = included.starlette_route or included
-        if serves(included) is endpoint:
+        if _serves(included) is endpoint:
             return included
-    if route is not None and (endpoint is None or serves(route) is endpoint):
+    if route is not None and (endpoint is None or _serves(route) is endpoint):
         return route
     if endpoint is None:
         return None
@@ -103,7 +103,7 @@ def _routes(router: Any) -> Iterable[Any]:
     return getattr(router, "routes", ())
 
 
-def serves(route: Any) -> Any:
+def _serves(route: Any) -> Any:
     """Return what a route of Starlette calls: its endpoint, or the application mounted there."""
     return getattr(route, "endpoint", None) or getattr(route, "app", None)
 
@@ -112,7 +112,7 @@ def _search(routes: Iterable[Any], endpoint: Any, rest: str) -> Any:
     """Return the route of an endpoint, among these and what is mounted below them."""
     for route in routes:
         inner = getattr(route, "routes", None)
-        if serves(route) is endpoint and (inner is not None or route.path_regex.match(rest)):
+        if _serves(route) is endpoint and (inner is not None or route.path_regex.match(rest)):
             return route
         below = _search(inner, endpoint, rest) if inner else None
         if below is not None:
