@@ -297,7 +297,7 @@ def fill(connection: Connection, requests: int) -> None:
             recent = at >= end - 2 * 86400
             writer.rollups("minute", kind, names[kind], at[recent], numbers[recent], values[recent])
         _fill_gauges(writer, gauges, chance, first, last, end)
-        _fill_work(connection, chance, at, of, of_statement, end)
+        _fill_work(connection, at, of_statement, end)
     for resolution, until in (("day", end // 86400 * 86400), ("hour", end // 3600 * 3600)):
         connection.execute(
             "INSERT INTO perfcore.rollup_progress VALUES (%s, to_timestamp(%s)) ON CONFLICT "
@@ -307,6 +307,9 @@ def fill(connection: Connection, requests: int) -> None:
     stale = "SELECT FROM perfcore.stale_totals LIMIT 1"
     while connection.execute(stale).fetchone() is not None:
         rollup._fill_totals(connection)
+    moved = "SELECT min(bucket_start) > %s - interval '28 hours' FROM perfcore.endpoint_statements"
+    while connection.execute(moved, (NOW,)).fetchone() == (False,):
+        rollup._thin_work(connection, NOW)
     connection.execute(
         "INSERT INTO perfcore.database_deltas SELECT 1, t - interval '10 min', t, 1000, 10, 5, 0, "
         "0, 0, 3, 1 FROM generate_series(%s::timestamptz - interval '14 days', %s, '10 min') AS t",
@@ -330,34 +333,38 @@ def _fill_gauges(
             writer.rollups(resolution, kind, [name], at[some], none[some], values[some])
 
 
-def _fill_work(
-    connection: Connection, chance: Any, at: Ints, of: Ints, statement: Ints, end: int
-) -> None:
-    """Write who ran what, and the server's view, as finely as the roller leaves it."""
-    for low, high, width in rollup_ages(end):
+def _fill_work(connection: Connection, at: Ints, statement: Ints, end: int) -> None:
+    """Write who ran what, and the server's view of it, as finely as the roller leaves it."""
+    move = end // 3600 * 3600 - 26 * 3600
+    for low, high, asked_s, read_s in (
+        (end - 14 * 86400, move, 3600, 3600), (move, end - 4 * 3600, 600, 600),
+        (end - 4 * 3600, end, 60, 10),
+    ):  # fmt: skip
         some = (at >= low) & (at < high)
-        keys, calls = np.unique(at[some] // width * len(of) + statement[some], return_counts=True)
-        with connection.cursor().copy(
-            "COPY perfcore.endpoint_statements FROM STDIN"
-        ) as endpoint_rows:
-            for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
-                bucket, fp = divmod(key, len(of))
-                endpoint = f"GET /resource{fp // STATEMENTS_AN_ENDPOINT}/{{id}}"
-                start = datetime.fromtimestamp(bucket * width // 60 * 60, UTC)
-                endpoint_rows.write_row((start, "shop", endpoint, fp + 1, n, 0.6 * 27 * n, n, 0, 1))
-        with connection.cursor().copy("COPY perfcore.statement_deltas FROM STDIN") as deltas:
-            for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
-                bucket, fp = divmod(key, len(of))
-                start = datetime.fromtimestamp(bucket * width, UTC)
-                deltas.write_row(
-                    (1, fp + 1, start, start + timedelta(seconds=width), n, 16.0 * n, n, 9 * n,
-                     n, 0, 0, 0)
-                )  # fmt: skip
+        _write_asked(connection, at[some] // asked_s, statement[some], asked_s)
+        _write_read(connection, at[some] // read_s, statement[some], read_s)
 
 
-def rollup_ages(end: int) -> list[tuple[int, int, int]]:
-    """Return (from, to, width) in seconds: how finely work of that age is kept."""
-    return [(end - 14 * 86400, end - 86400, 3600), (end - 86400, end, 10)]
+def _write_asked(connection: Connection, slot: Ints, statement: Ints, width_s: int) -> None:
+    total = ENDPOINTS * STATEMENTS_AN_ENDPOINT
+    keys, calls = np.unique(slot * total + statement, return_counts=True)
+    with connection.cursor().copy("COPY perfcore.endpoint_statements FROM STDIN") as copy:
+        for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
+            at, fp = divmod(key, total)
+            endpoint = f"GET /resource{fp // STATEMENTS_AN_ENDPOINT}/{{id}}"
+            start = datetime.fromtimestamp(at * width_s, UTC)
+            copy.write_row((start, "shop", endpoint, fp + 1, n, 16.0 * n, n, 0, 1))
+
+
+def _write_read(connection: Connection, slot: Ints, statement: Ints, width_s: int) -> None:
+    total = ENDPOINTS * STATEMENTS_AN_ENDPOINT
+    keys, calls = np.unique(slot * total + statement, return_counts=True)
+    with connection.cursor().copy("COPY perfcore.statement_deltas FROM STDIN") as copy:
+        for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
+            at, fp = divmod(key, total)
+            start = datetime.fromtimestamp(at * width_s, UTC)
+            ended = start + timedelta(seconds=width_s)
+            copy.write_row((1, fp + 1, start, ended, n, 16.0 * n, n, 9 * n, n, 0, 0, 0))
 
 
 def overview(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
