@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,19 +44,37 @@ class ImpatientConnection(psycopg.Connection[TupleRow]):
     """A connection that gives up, and closes, when the server is silent for six seconds.
 
     statement_timeout is kept by the server; one that is stopped, or behind a network that
-    swallows packets, keeps nothing.
+    swallows packets, keeps nothing. A server that answers a byte a second is never silent:
+    `deadline` (of `time.monotonic`) bounds everything until it is moved. Ten times a second
+    while it waits it calls `while_waiting`.
     """
 
     answer_timeout_s = 6.0
+    deadline = math.inf
+    while_waiting: Callable[[], None] | None = None
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        limit_s = min(timeout or self.answer_timeout_s, self.deadline - time.monotonic())
         try:
-            return super().wait(gen, interval, timeout or self.answer_timeout_s)
+            return super().wait(self._watched(gen), interval, max(limit_s, 0.01))
         except psycopg.errors._WaitTimeout:
             self.close()
             raise psycopg.OperationalError(
-                f"the server did not answer within {timeout or self.answer_timeout_s:g} s"
+                f"the server did not answer within {max(limit_s, 0):.3g} s"
             ) from None
+
+    def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
+        """Pass the generator through, and see when it is told that nothing came."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and self.while_waiting is not None:
+                    self.while_waiting()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: RV = end.value
+            return result
 
 
 def connect(

@@ -9,25 +9,49 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+UNPARSABLE = "<withheld: unparsable>"
+OVERSIZED = "(oversized)"
+_MAX_TOKENS = 40_000
+_MAX_CHARACTERS = 262_144
+
+# A text that fits nowhere, hostile or cut off, must be read once and not again from each of its
+# positions: runs of one class are possessive, and no other repetition has two ways to match.
+# (Possessive groups would say more, but Python 3.11.2 matches them wrongly: gh-106052.)
+_STRING = r"'[^']*+(?:''[^']*+)*"
+_NAMED = r"%\([^()%]*+\)[sbt]"
+_COMMA = r"\s*+,\s*+"
+_PLAIN = rf"(?:\d++(?:\.\d++)?|{_STRING}'|{_NAMED}|\$\d++|\?)(?:::[^\W\d]\w*+)?"
+_SIGNED = rf"(?:-\s*+(?=\d))?{_PLAIN}"
 _TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|--[^\n]*)
+    rf"""
+      (?P<space>\s++|--[^\n]*+)
     | (?P<comment>/\*)
-    | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z))
-    | (?P<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
-    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))
-    | (?P<parameter>\$\d+ | %\([^)]*\)[sbt] | (?<![\w)\]])%[sbt]\b | (?<![:\w\]]):[^\W\d]\w* | \?)
+    | (?P<run>{_PLAIN}{_COMMA}(?:{_SIGNED}{_COMMA}){{7,999}}
+        | (?:\(\s*+{_SIGNED}(?:{_COMMA}{_SIGNED})*\s*+\){_COMMA}){{4,999}})
+    | (?P<escaped>[eE]'(?:[^'\\]++|\\(?:.|\Z)|'')*(?:'|\Z))
+    | (?P<string>(?:[bBxXnN]|[uU]&)?{_STRING}(?:'|\Z))
+    | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*+)?)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<parameter>\$\d++ | {_NAMED} | (?<![\w)\]])%[sbt]\b | (?<![:\w\]]):[^\W\d]\w*+ | \?)
     | (?P<percent>%%)
-    | (?P<number>0[xXoObB][0-9a-fA-F_]+ | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*(?:"|\Z))
+    | (?P<number>0[xXoObB][0-9a-fA-F_]++
+        | (?:\d[\d_]*+(?:\.[\d_]*+)?|\.\d[\d_]*+)(?:[eE][+-]?\d++)?)
+    | (?P<word>[^\W\d][\w$]*+)
+    | (?P<quoted>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*(?:"|\Z))
     | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
 _LITERALS = {"escaped", "string", "dollar", "parameter", "number"}
+_IN_A_RUN = re.compile(_SIGNED.replace("(?:::", "(::", 1))
+_CLOSED = re.compile(
+    rf"[eE]'(?:[^'\\]++|\\.|'')*'|(?:[bBxXnN]|[uU]&)?{_STRING}'|\$(\w*+)\$.*\$\1\$"
+    r'|(?:[uU]&)?"[^"]*+(?:""[^"]*+)*"',
+    re.DOTALL,
+)
+_QUOTED = {"escaped", "string", "dollar", "quoted"}
 _CONSTANTS = {"TRUE", "FALSE", "NULL"}
 # After these words a minus is a sign; after any other word it subtracts.
 _BEFORE_A_SIGN = frozenset(
@@ -36,7 +60,9 @@ _BEFORE_A_SIGN = frozenset(
     """.split()
 ) - {"END"}
 
-_CAST = r"(?:::[\w.\"]+(?: [A-Za-z]+){0,3}(?: ?\(\?(?: ?, ?\?)*\))?(?: [A-Za-z]+){0,3}(?:\[\])*)?"
+# What may follow a type's first word: "with time zone", "(?, ?)", in any order and few.
+_REST_OF_TYPE = r"(?: [A-Za-z]++| ?\(\?(?: ?, ?\?)*\)){0,7}"
+_CAST = rf"(?:::[\w.\"]++{_REST_OF_TYPE}(?:\[\])*)?"
 _ITEMS = rf"\?{_CAST}(?: ?, ?\?{_CAST})*"
 _ROW = rf"\( ?{_ITEMS} ?\)"
 _LISTS = re.compile(
@@ -53,6 +79,25 @@ class _Output:
     last: str = ""  # the last token that is no space
     minus_at: int = -1  # where in `parts` a minus stands that may be a sign
 
+    def take(self, kind: str, token: str) -> None:
+        if kind in ("space", "unclosed"):
+            self.add_space()
+        elif kind == "run":
+            self.add_run(token)
+        elif kind in _LITERALS:
+            self.add_placeholder(is_number=kind == "number")
+        elif self.is_constant(token):
+            self.add_placeholder(is_number=False)
+        elif token == "-" and self.expects_operand():
+            self.add("-", minus_at=len(self.parts))
+        else:
+            self.add(token.replace("%%", "%") if kind in ("percent", "quoted") else token)
+
+    def text(self) -> str:
+        """Return what was taken, with lists of placeholders collapsed to one."""
+        collapsed = _LISTS.sub(r"\1(?)", "".join(self.parts))
+        return _ARRAYS.sub(r"\1[?]", collapsed).strip(" ;")
+
     def add(self, text: str, *, minus_at: int = -1) -> None:
         self.parts.append(text)
         self.last = text
@@ -66,6 +111,16 @@ class _Output:
         if is_number and self.minus_at >= 0:
             del self.parts[self.minus_at :]
         self.add("?")
+
+    def add_run(self, run: str) -> None:
+        """Add a long row of literals at once: the loop over tokens is what takes the time."""
+        if run[0].isdigit() and self.minus_at >= 0:
+            del self.parts[self.minus_at :]
+        text = " ".join(_IN_A_RUN.sub(r"?\1", run + "|").split())[:-1]
+        self.add(text.rstrip())
+        self.last = ","
+        if text[-1] == " ":
+            self.add_space()
 
     def expects_operand(self) -> bool:
         """Return whether a minus here is a sign: nothing stands before it to subtract from."""
@@ -90,40 +145,69 @@ def normalise(text: str) -> str:
     'SELECT a FROM t WHERE b = ? AND c IN (?) AND d IS NOT NULL'
     """
     output = _Output()
-    position = 0
-    while match := _TOKEN.match(text, position):
+    for kind, token in _tokens(text):
+        output.take(kind, token)
+    return output.text()
+
+
+def storable(text: str) -> str:
+    """Return the normalised text of what an application sent, or why it must not be kept.
+
+    A literal or comment that nobody closed, a backslash where SQL has none, or a word that
+    touches a number says that quotes are missing or were meant otherwise: what looks like a
+    word may be part of a value. A text that is very long or has very many tokens is not read
+    to its end: meanwhile the application waits for the interpreter.
+
+    >>> storable("SELECT 'it\\'s a secret'"), storable("SELECT 1," + " a," * 99_999)
+    ('<withheld: unparsable>', '(oversized)')
+    """
+    if len(text) > _MAX_CHARACTERS:
+        return OVERSIZED
+    output, before = _Output(), ""
+    for count, (kind, token) in enumerate(_tokens(text)):
+        if count >= _MAX_TOKENS:
+            return OVERSIZED
+        if kind == "unclosed" or token == "\\" or (before, kind) == ("number", "word"):
+            return UNPARSABLE
+        if kind in _QUOTED and not _CLOSED.fullmatch(token):
+            return UNPARSABLE
+        output.take(kind, token)
+        before = kind
+    return output.text()
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (kind, token) to the end of the text; a comment is a space, or "unclosed"."""
+    position, end = 0, len(text)
+    while position < end:
+        match = _TOKEN.match(text, position)
+        assert match is not None  # any character is at least "other"
         position = match.end()
         kind, token = match.lastgroup or "", match.group()
         if kind == "comment":
-            position = _end_of_comment(text, position)
-            output.add_space()
-        elif kind == "space":
-            output.add_space()
-        elif kind in _LITERALS:
-            output.add_placeholder(is_number=kind == "number")
-        elif output.is_constant(token):
-            output.add_placeholder(is_number=False)
-        elif token == "-" and output.expects_operand():
-            output.add("-", minus_at=len(output.parts))
-        else:
-            output.add(token.replace("%%", "%") if kind in ("percent", "quoted") else token)
-    collapsed = _LISTS.sub(r"\1(?)", "".join(output.parts))
-    return _ARRAYS.sub(r"\1[?]", collapsed).strip(" ;")
+            closed_at = _end_of_comment(text, position)
+            kind, position = ("space", closed_at) if closed_at else ("unclosed", end)
+        yield kind, token
 
 
 def _end_of_comment(text: str, position: int) -> int:
-    """Return where a comment ends whose `/*` has been read; PostgreSQL's comments nest."""
+    """Return where a comment ends whose `/*` has been read, 0 if nowhere; comments nest."""
     depth = 1
     for match in re.compile(r"/\*|\*/").finditer(text, position):
         depth += 1 if match.group() == "/*" else -1
         if not depth:
             return match.end()
-    return len(text)
+    return 0
 
 
 def fingerprint(text: str) -> int:
     """Return the signed 64-bit identity of a statement's normalised text."""
-    digest = hashlib.blake2b(normalise(text).encode("utf-8", "surrogatepass"), digest_size=8)
+    return identity(normalise(text))
+
+
+def identity(normalised: str) -> int:
+    """Return the fingerprint of a text that is normalised already."""
+    digest = hashlib.blake2b(normalised.encode("utf-8", "surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 

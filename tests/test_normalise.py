@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfcore.db import connect
-from perfcore.normalise import fingerprint, fingerprint_hex, from_hex, normalise
+from perfcore.normalise import (
+    OVERSIZED,
+    UNPARSABLE,
+    fingerprint,
+    fingerprint_hex,
+    from_hex,
+    normalise,
+    storable,
+)
 
 _CASES = [
     ("select  1", "select ?"),
@@ -54,6 +62,41 @@ def test_normalise(text: str, expected: str) -> None:
 def test_any_text_is_accepted_and_whitespace_is_single(text: str) -> None:
     assert '"' in text or "\n" not in normalise(text)
     assert -(2**63) <= fingerprint(text) < 2**63
+
+
+_HOSTILE = {
+    "names that never end": "%(" * 500_000,
+    "casts in a list with a column": "IN (" + "'x'::timestamp with time zone, " * 20_000 + "a)",
+    "types with many words": "IN (?" + "::a (1) b (1) c" * 60_000,
+    "a list that never ends": "IN (" + "1, " * 300_000,
+    "lists within lists": "VALUES ((1, IN (2, " * 50_000,
+    "quotes": "'" + "''" * 500_000,
+    "seven literals and a quote": "'a'," * 7 + "'" + "''" * 400_000,
+    "comments": "/*" * 500_000,
+    "dollars": "$a$ $b$ " * 100_000,
+    "parentheses": "(" * 200_000,
+}
+
+
+@pytest.mark.fault(34, 35)
+@pytest.mark.parametrize("shape", _HOSTILE)
+def test_a_hostile_text_is_read_in_linear_time(shape: str) -> None:
+    """A quadratic reading of a megabyte takes minutes to years: the suite's timeout sees it."""
+    text = _HOSTILE[shape]
+    assert isinstance(normalise(text), str)
+    assert storable(text) in (OVERSIZED, UNPARSABLE)
+
+
+_ITEM = st.sampled_from(["1", "'it''s'", "$1", "%(a_1)s::INTEGER", "-3", "?", "NULL", "a", "-'x'"])
+
+
+@settings(deadline=None)
+@given(st.lists(_ITEM, min_size=1, max_size=30), st.sampled_from([", ", ",", " ,\n"]))
+def test_a_long_list_reads_as_its_items_do(items: list[str], comma: str) -> None:
+    """Literals in a row are taken at once; the text must not tell."""
+    space = {", ": ", ", ",": ",", " ,\n": " , "}[comma]
+    expected = space.join(normalise(f"({item})")[1:-1] for item in items)
+    assert normalise(f"f({comma.join(items)})") == f"f({expected})"
 
 
 @settings(deadline=None)

@@ -6,21 +6,33 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
+from operator import sub, truediv
+from typing import Any
 
 from perfcore.collect.buffer import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    LARGE_CHARACTERS,
+    REQUEST_WIDTH,
     UNATTRIBUTED,
     Buffer,
+    Ending,
     MetricItem,
+    OpenCount,
     RequestContext,
-    RequestItem,
     StatementItem,
     drain,
 )
+from perfcore.collect.busy import BusyTime
+from perfcore.collect.routes import UNMATCHED, endpoint_of
 from perfcore.histogram import Histogram
-from perfcore.normalise import fingerprint, fingerprint_hex, normalise
+from perfcore.normalise import fingerprint_hex, identity, storable
 from perfcore.store.ingest import (
     Batch,
     EndpointStatement,
@@ -34,10 +46,22 @@ from perfcore.types import MetricType
 OTHER = "(other)"
 REPEATED_CALLS = 5
 _MAX_TEXT = 65_536
+_MAX_KNOWN_CHARACTERS = 4_000_000
 _MAX_NAME = 500
+_MAX_ROUTES = 10_000
 _NS_PER_MS = 1e6
+# The thread slept so much longer than asked: the process as a whole stood still.
+_STALLED_NS = 5_000_000_000
+_LONGEST_BUDGET_S = 10.0
 _API_ENDPOINT = MetricType.API_ENDPOINT.value
+_API_OUTCOME = MetricType.API_OUTCOME.value
+_API_FIRST_BYTE = MetricType.API_FIRST_BYTE.value
+_API_STREAM = MetricType.API_STREAM.value
+_CONNECTION = MetricType.CONNECTION.value
 _DATABASE_QUERY = MetricType.DATABASE_QUERY.value
+_DATABASE_BATCH = MetricType.DATABASE_BATCH.value
+_DATABASE_CANCELLED = MetricType.DATABASE_CANCELLED.value
+_DATABASE_TIME = MetricType.DATABASE_TIME.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,12 @@ class Limits:
     metrics: int = 1_000
     raw_per_s: float = 500.0
     slow_per_s: float = 20.0
+
+
+# What the queue holds of a request: route or name, method, start, end, status or Ending, context.
+_Request = tuple[Any, ...]
+# A text as it was sent; a long one is known by its beginning and its length.
+_TextKey = str | tuple[str, int]
 
 
 class Batcher:
@@ -69,29 +99,44 @@ class Batcher:
         self._last_ns = clock_ns()
         self._random = random.Random()
         self._names: dict[str, dict[str, str]] = {}  # kind -> name as given -> name as stored
-        self._fingerprints: dict[str, int] = {}  # by the text as it was sent
+        self._fingerprints: dict[_TextKey, int] = {}  # by the text as it was sent
+        self._fingerprint_characters = 0
         self._texts: dict[int, str] = {}
         self._hex: dict[int, str] = {}
         self._sent_texts: set[int] = set()
+        # By id(route) and method; each holds its route, so that the id means no other.
+        self._route_names: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._stalls: list[tuple[int, int]] = []
+        self._open: dict[str, int] = {}  # as last told
+
+    def slept(self, since_ns: int, asked_s: float) -> None:
+        """Learn how long the thread slept: much longer than asked means a suspended process."""
+        asked_until_ns, now_ns = since_ns + int(asked_s * 1e9), self._clock_ns()
+        if now_ns - asked_until_ns > _STALLED_NS:
+            self._stalls = [*self._stalls[-9:], (asked_until_ns, now_ns)]
 
     def take(self, buffer: Buffer) -> Batch | None:
         """Drain the buffer into a batch, None when it was empty."""
         now_ns = self._clock_ns()
-        elapsed_s = max((now_ns - self._last_ns) / 1e9, 1.0)
+        # A suspended process comes back with the budget of seconds, not of hours.
+        elapsed_s = min(max((now_ns - self._last_ns) / 1e9, 1.0), _LONGEST_BUDGET_S)
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
-        requests, statements = drain(buffer.requests), drain(buffer.statements)
+        requests, statements = buffer.take_requests(), drain(buffer.statements)
+        buffer.large_characters = 0
         metrics = drain(buffer.metrics)
-        count = len(requests) + len(statements) + len(metrics)
-        if not count:
-            return None
+        buffer.make_room()
+        count = len(requests) // REQUEST_WIDTH + len(statements) + len(metrics)
         draft = _Draft(self._service, self._wall_ns() - now_ns)
         for item in statements:
             self._add_statement(draft, item)
-        for request in requests:
-            self._add_request(draft, request)
+        self._add_requests(draft, requests)
         for metric in metrics:
             self._add_metric(draft, metric)
+        self._add_open(draft, "streams.open", buffer.streams, now_ns)
+        self._add_open(draft, "websockets.open", buffer.websockets, now_ns)
+        if not draft.samples:
+            return None
         texts = tuple((fp, self._texts[fp]) for fp in draft.fingerprints - self._sent_texts)
         self._sent_texts |= draft.fingerprints
         return Batch(
@@ -111,12 +156,21 @@ class Batcher:
         """Send the texts of a lost batch once more, with the next one that needs them."""
         self._sent_texts -= {fp for fp, _ in batch.texts}
 
+    def forget_all(self) -> None:
+        """Send every text once more: nobody knows which ones a lost batch held."""
+        self._sent_texts = set()
+
     def _add_statement(self, draft: _Draft, item: StatementItem) -> None:
-        text, end_ns, duration_ns, is_error, context, _ = item
+        text, end_ns, duration_ns, outcome, context, described, rows = item
         fp = self._identify(text)
         draft.fingerprints.add(fp)
         name = self._hex[fp]
-        draft.add(_DATABASE_QUERY, name, "ms", end_ns, duration_ns / _NS_PER_MS, is_error)
+        kind = _DATABASE_QUERY if rows is None else _DATABASE_BATCH
+        if outcome == CANCELLED:
+            kind = _DATABASE_CANCELLED
+        elif rows is not None and rows >= 0:
+            draft.add(kind, name, "rows", end_ns, rows, False)
+        draft.add(kind, name, "ms", end_ns, duration_ns / _NS_PER_MS, outcome == FAILED)
         if context is None or context.is_counted:
             endpoint = self._endpoint(context.endpoint) if context else UNATTRIBUTED
             draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
@@ -125,16 +179,107 @@ class Batcher:
         entry = context.statements.setdefault(fp, [0, 0])
         entry[0] += 1
         entry[1] += duration_ns
-        if item[5] is not None and len(context.slow) < self._limits.slow_per_s:
+        if context.busy is None:
+            context.busy = BusyTime()
+        context.busy.add(end_ns - duration_ns, end_ns)
+        if described is not None and len(context.slow) < self._limits.slow_per_s:
             context.slow.append((item, fp))
 
-    def _add_request(self, draft: _Draft, item: RequestItem) -> None:
-        context, end_ns, duration_ns, is_error = item
-        endpoint = self._endpoint(context.endpoint)
-        draft.add(_API_ENDPOINT, endpoint, "ms", end_ns, duration_ns / _NS_PER_MS, is_error)
+    def _add_requests(self, draft: _Draft, flat: list[Any]) -> None:
+        """Add requests, six values each, those of one route and one status at a time."""
+        groups: defaultdict[tuple[int, str, Any], list[_Request]] = defaultdict(list)
+        for item in zip(*[iter(flat)] * REQUEST_WIDTH, strict=True):
+            route, method, _, _, status, _ = item
+            groups[id(route), method, status if type(status) is int else None].append(item)
+        for (_, method, status), items in groups.items():
+            endpoint = self._endpoint(self._request_name(items[0][0], method))
+            if status is not None and 100 <= status < 600:
+                self._add_answers(draft, endpoint, items, is_error=status >= 500)
+            else:
+                for item in items:
+                    self._add_unusual(draft, endpoint, item)
+
+    def _add_answers(
+        self, draft: _Draft, endpoint: str, items: list[_Request], *, is_error: bool
+    ) -> None:
+        _, _, starts, ends, _, contexts = zip(*items, strict=True)
+        durations_ms = list(map(truediv, map(sub, ends, starts), repeat(_NS_PER_MS)))
+        draft.add_all((_API_ENDPOINT, endpoint, "ms"), ends, durations_ms, is_error)
+        for started_ns, ended_ns, context in zip(starts, ends, contexts, strict=True):
+            if context is not None:
+                self._attribute(draft, endpoint, context, started_ns, ended_ns, is_error)
+        for since_ns, until_ns in self._stalls:
+            for started_ns, ended_ns in zip(starts, ends, strict=True):
+                if started_ns <= since_ns and until_ns <= ended_ns + _STALLED_NS:
+                    self._add_outcome(draft, endpoint, "stalled", started_ns, ended_ns, is_error)
+
+    def _add_unusual(self, draft: _Draft, endpoint: str, item: _Request) -> None:
+        """Add a request that was streamed, did not end by its answer, or had no valid status."""
+        _, _, started_ns, ended_ns, ending, context = item
+        if type(ending) is not Ending:
+            ending = Ending("invalid_status", True)
+        taken_ns = ended_ns
+        if ending.first_byte_ns:
+            first_ms = (ending.first_byte_ns - started_ns) / _NS_PER_MS
+            draft.add(_API_FIRST_BYTE, endpoint, "ms", ended_ns, first_ms, ending.is_error)
+        if ending.is_endless:
+            open_ms = (ended_ns - started_ns) / _NS_PER_MS
+            draft.add(_API_STREAM, endpoint, "ms", ended_ns, open_ms, ending.is_error)
+            taken_ns = ending.first_byte_ns
+        taken_ms = (taken_ns - started_ns) / _NS_PER_MS
+        draft.add(_API_ENDPOINT, endpoint, "ms", ended_ns, taken_ms, ending.is_error)
+        if ending.outcome:
+            outcome = ending.outcome
+            self._add_outcome(draft, endpoint, outcome, started_ns, ended_ns, ending.is_error)
+        if context is not None:
+            self._attribute(draft, endpoint, context, started_ns, ended_ns, ending.is_error)
+
+    def _add_outcome(
+        self,
+        draft: _Draft,
+        endpoint: str,
+        outcome: str,
+        started_ns: int,
+        ended_ns: int,
+        is_error: bool,
+    ) -> None:
+        name = self._bounded(_API_OUTCOME, f"{endpoint} {outcome}", self._limits.endpoints)
+        taken_ms = (ended_ns - started_ns) / _NS_PER_MS
+        draft.add(_API_OUTCOME, name, "ms", ended_ns, taken_ms, is_error)
+
+    def _request_name(self, route: Any, method: str) -> str:
+        """Return the endpoint of what the middleware queued: a route, or the name itself."""
+        if type(route) is str:
+            return route
+        known = self._route_names.get((id(route), method))
+        if known is not None:
+            return known[0]
+        try:
+            name = endpoint_of({"method": method, "route": route})
+        except Exception:  # a route of a kind that nobody knows: its own code runs here
+            name = f"{method} {UNMATCHED}"
+        if len(self._route_names) >= _MAX_ROUTES:
+            self._route_names.clear()
+        self._route_names[id(route), method] = name, route
+        return name
+
+    def _attribute(
+        self,
+        draft: _Draft,
+        endpoint: str,
+        context: RequestContext,
+        started_ns: int,
+        ended_ns: int,
+        is_error: bool,
+    ) -> None:
+        """Add what a finished request executed."""
+        context.endpoint = endpoint
         for fp, (calls, ns) in context.statements.items():
             draft.fingerprints.add(fp)
-            draft.attribute(endpoint, end_ns, fp, calls, ns, 1, calls)
+            draft.attribute(endpoint, ended_ns, fp, calls, ns, 1, calls)
+        if context.busy is not None:
+            busy_ms = context.busy.total_ns(started_ns, ended_ns) / _NS_PER_MS
+            draft.add(_DATABASE_TIME, endpoint, "ms", ended_ns, busy_ms, is_error)
         for slow, fp in context.slow:
             draft.add_slow(slow, fp, endpoint)
         _close(context)
@@ -143,6 +288,13 @@ class Batcher:
         metric_type, name, unit, at_ns, value = item
         name = self._bounded(metric_type, name, self._limits.metrics)
         draft.add(metric_type, name, _clean(unit)[:40], at_ns, value, False)
+
+    def _add_open(self, draft: _Draft, name: str, count: OpenCount, at_ns: int) -> None:
+        """Add how many are open, and once that none is any more."""
+        value = count.value
+        if value or self._open.get(name):
+            draft.add(_CONNECTION, name, "connections", at_ns, value, False)
+            self._open[name] = value
 
     def _endpoint(self, name: str) -> str:
         return self._bounded(_API_ENDPOINT, name, self._limits.endpoints)
@@ -159,40 +311,60 @@ class Batcher:
 
     def _identify(self, text: str) -> int:
         """Return a text's fingerprint; each distinct text is normalised once."""
-        found = self._fingerprints.get(text)
+        key: _TextKey = text
+        if len(text) > LARGE_CHARACTERS:
+            key = text[:LARGE_CHARACTERS], len(text)
+        found = self._fingerprints.get(key)
         if found is not None:
             return found
-        if len(self._fingerprints) >= 4 * self._limits.statements:
+        self._fingerprint_characters += len(text[:LARGE_CHARACTERS])
+        if self._fingerprint_characters > _MAX_KNOWN_CHARACTERS:
             self._fingerprints.clear()  # an application that writes values into its texts
-        source = text[: 4 * _MAX_TEXT]
-        normalised, fp = normalise(source), fingerprint(source)
-        if fp not in self._texts:
-            if len(self._texts) >= self._limits.statements:
-                normalised, fp = OTHER, fingerprint(OTHER)
+            self._fingerprint_characters = 0
+        fp = self._fingerprints[key] = self._name(storable(text))
+        return fp
+
+    def _name(self, normalised: str) -> int:
+        """Return the fingerprint of a text, whose hex and text are known from now on."""
+        fp = identity(normalised)
+        if fp not in self._hex:
+            if len(self._hex) >= self._limits.statements:
+                normalised, fp = OTHER, identity(OTHER)
             self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
             self._hex[fp] = fingerprint_hex(fp)
-        self._fingerprints[text] = fp
         return fp
 
     def _thin(self, draft: _Draft, budget: float) -> Iterable[RawSample]:
         """Yield at most about `budget` samples, each with the number of samples it stands for."""
         stride = max(1, math.ceil(draft.samples / max(budget, 1.0)))
-        for series, is_error, samples in draft.raw():
-            for start in range(0, len(samples), stride):
-                group = samples[start : start + stride]
-                at_ns, value = group[0] if stride == 1 else self._random.choice(group)
-                yield RawSample(series, draft.instant(at_ns), value, is_error, len(group))
+        for series, is_error, ends, values in draft.raw():
+            for start in range(0, len(values), stride):
+                weight = min(stride, len(values) - start)
+                chosen = start if stride == 1 else start + self._random.randrange(weight)
+                at = draft.instant(ends[chosen])
+                yield RawSample(series, at, values[chosen], is_error, weight)
 
 
 class _Cell:
-    """A series in a minute: its histogram, and its raw samples (clock ns, value)."""
+    """A series in a minute: when its samples ended (clock ns), and their values."""
 
-    __slots__ = ("errors", "histogram", "successes")
+    __slots__ = ("error_ends", "errors", "success_ends", "successes")
 
     def __init__(self) -> None:
-        self.histogram = Histogram()
-        self.successes: list[tuple[int, float]] = []
-        self.errors: list[tuple[int, float]] = []
+        self.success_ends: list[int] = []
+        self.successes: list[float] = []
+        self.error_ends: list[int] = []
+        self.errors: list[float] = []
+
+    def add(self, ends: Iterable[int], values: Iterable[float], is_error: bool) -> None:
+        (self.error_ends if is_error else self.success_ends).extend(ends)
+        (self.errors if is_error else self.successes).extend(values)
+
+    def histogram(self) -> Histogram:
+        histogram = Histogram()
+        histogram.record_all(self.successes)
+        histogram.record_all(self.errors, errors=len(self.errors))
+        return histogram
 
 
 class _Draft:
@@ -201,7 +373,7 @@ class _Draft:
     def __init__(self, service: str, offset_ns: int) -> None:
         self._service = service
         self._offset_ns = offset_ns  # wall clock minus monotonic clock
-        self._cells: dict[tuple[str, str, str, int], _Cell] = {}
+        self._cells: defaultdict[tuple[str, str, str, int], _Cell] = defaultdict(_Cell)
         self._attributed: dict[tuple[str, int, int], list[int]] = {}
         self.samples = 0
         self.slow: list[SlowQuery] = []
@@ -216,19 +388,31 @@ class _Draft:
     def add(
         self, metric_type: str, name: str, unit: str, at_ns: int, value: float, is_error: bool
     ) -> None:
-        where = (metric_type, name, unit, self._minute(at_ns))
-        cell = self._cells.get(where)
-        if cell is None:
-            cell = self._cells[where] = _Cell()
-        cell.histogram.record(value, is_error=is_error)
-        (cell.errors if is_error else cell.successes).append((at_ns, value))
+        cell = self._cells[metric_type, name, unit, self._minute(at_ns)]
+        cell.add((at_ns,), (value,), is_error)
         self.samples += 1
 
-    def raw(self) -> Iterable[tuple[SeriesKey, bool, list[tuple[int, float]]]]:
+    def add_all(
+        self,
+        series: tuple[str, str, str],
+        ends: Sequence[int],
+        values: Sequence[float],
+        is_error: bool,
+    ) -> None:
+        """Add many samples of a series at once, as long as all are of one minute."""
+        minute = self._minute(min(ends))
+        if minute == self._minute(max(ends)):
+            self._cells[*series, minute].add(ends, values, is_error)
+            self.samples += len(ends)
+        else:
+            for at_ns, value in zip(ends, values, strict=True):
+                self.add(*series, at_ns, value, is_error)
+
+    def raw(self) -> Iterator[tuple[SeriesKey, bool, list[int], list[float]]]:
         for (*name, _), cell in self._cells.items():
             series = SeriesKey(self._service, *name)
-            yield series, False, cell.successes
-            yield series, True, cell.errors
+            yield series, False, cell.success_ends, cell.successes
+            yield series, True, cell.error_ends, cell.errors
 
     def attribute(
         self, endpoint: str, at_ns: int, fp: int, calls: int, ns: int, requests: int, most: int
@@ -242,7 +426,7 @@ class _Draft:
         sums[4] = max(sums[4], most)
 
     def add_slow(self, item: StatementItem, fp: int, endpoint: str) -> None:
-        _, end_ns, duration_ns, is_error, _, parameters = item
+        _, end_ns, duration_ns, outcome, _, parameters, _ = item
         if parameters is None:
             return
         started = self.instant(end_ns - duration_ns)
@@ -250,13 +434,13 @@ class _Draft:
         self.slow.append(
             SlowQuery(
                 str(uuid.uuid4()), started, endpoint, fp,
-                duration_ns / _NS_PER_MS, is_error, parameters,
+                duration_ns / _NS_PER_MS, outcome != DONE, parameters,
             )
         )  # fmt: skip
 
     def rollups(self) -> tuple[Rollup, ...]:
         return tuple(
-            Rollup(SeriesKey(self._service, *name), _at_minute(minute), cell.histogram)
+            Rollup(SeriesKey(self._service, *name), _at_minute(minute), cell.histogram())
             for (*name, minute), cell in self._cells.items()
         )
 
@@ -270,6 +454,7 @@ class _Draft:
 def _close(context: RequestContext) -> None:
     context.is_counted = True
     context.statements = {}
+    context.busy = None
     context.slow = []
 
 

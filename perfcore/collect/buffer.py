@@ -1,6 +1,6 @@
 """Where measurements wait for the flusher: queues that need no lock, with exact counts.
 
-The request path appends one tuple a sample and nothing else. A deque's append and popleft are
+The request path appends and nothing else. Appending to and removing from a list or a deque is
 atomic in CPython, so requests never wait for the flusher and none is counted twice or not at all.
 """
 
@@ -9,26 +9,47 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from perfcore.normalise import OVERSIZED
 
 if TYPE_CHECKING:
+    from perfcore.collect.busy import BusyTime
     from perfcore.collect.recorder import Recorder
 
 UNATTRIBUTED = "(unattributed)"
+LARGE_CHARACTERS = 16_384  # a text from here on is known by its beginning and its length
+_MAX_LARGE_CHARACTERS = 4_000_000
 _Item = TypeVar("_Item")
 
-# (context, end, duration, is_error); clocks are perf_counter_ns
-RequestItem = tuple["RequestContext", int, int, bool]
-# (text as sent, end, duration, is_error, context, described parameters of a slow execution)
-StatementItem = tuple[str, int, int, bool, "RequestContext | None", "tuple[Any, ...] | None"]
+# Six values a request, one after the other in one list: its route, or its name where that is known
+# already; its method; start and end by perf_counter_ns; its status, or an Ending; its context, if
+# it has one. A tuple each would be one more object for the host's garbage collector to visit.
+REQUEST_WIDTH = 6
+# How an execution ended; the cancelled one has a time that says nothing about the statement.
+DONE, FAILED, CANCELLED = 0, 1, 2
+# (text as sent, end, duration, outcome, context, described parameters of a slow execution, rows
+# of an executemany: None for a single execution, -1 when unknown)
+StatementItem = tuple[
+    str, int, int, int, "RequestContext | None", "tuple[Any, ...] | None", "int | None"
+]
 # (metric_type, name, unit, end, value)
 MetricItem = tuple[str, str, str, int, float]
 
 
-class RequestContext:
-    """A request under way. The flusher alone writes `statements` and `slow`."""
+class Ending(NamedTuple):
+    """How a request ended that did not just answer: it stands in the place of the status."""
 
-    __slots__ = ("endpoint", "is_counted", "is_over", "recorder", "slow", "statements")
+    outcome: str  # "client_gone", "raised ValueError", "" for a stream that was sent to its end
+    is_error: bool
+    first_byte_ns: int = 0  # when a streamed answer began, by perf_counter_ns
+    is_endless: bool = False  # its length is no latency: a stream of events, or one cut off
+
+
+class RequestContext:
+    """A request under way. The flusher alone writes `statements`, `busy` and `slow`."""
+
+    __slots__ = ("busy", "endpoint", "is_counted", "is_over", "recorder", "slow", "statements")
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -36,57 +57,118 @@ class RequestContext:
         self.is_over = False  # its sample is in the queue
         self.is_counted = False  # the flusher has taken that sample
         self.statements: dict[int, list[int]] = {}  # fingerprint -> [calls, ns]
+        self.busy: BusyTime | None = None  # the statements' time on the wall clock
         self.slow: list[tuple[StatementItem, int]] = []
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("perfcore_request", default=None)
 
 
+class Hooks:
+    """Whether anything asks for CURRENT; until then no request pays for having a context."""
+
+    __slots__ = ("exist",)
+
+    def __init__(self) -> None:
+        self.exist = False
+
+
+HOOKS = Hooks()
+
+
 class Counter:
-    """A count that threads raise without a lock.
+    """A count that threads raise without a lock, by `add()` or by `next(counter.numbers)`.
 
     >>> c = Counter()
     >>> c.add(); c.add(); c.value
     2
     """
 
-    __slots__ = ("_count",)
+    __slots__ = ("numbers",)
 
     def __init__(self) -> None:
-        self._count = itertools.count()
+        self.numbers = itertools.count()
 
     def add(self) -> None:
-        next(self._count)
+        next(self.numbers)
 
     @property
     def value(self) -> int:
         # itertools.count tells its next value in its repr only, without advancing.
-        return int(repr(self._count)[6:-1])
+        return int(repr(self.numbers)[6:-1])
+
+
+class OpenCount:
+    """How many of something are open now."""
+
+    __slots__ = ("closed", "opened")
+
+    def __init__(self) -> None:
+        self.opened = Counter()
+        self.closed = Counter()
+
+    @property
+    def value(self) -> int:
+        return self.opened.value - self.closed.value
 
 
 class Buffer:
-    """The three queues of a recorder, bounded; what does not fit is dropped and counted."""
+    """The three queues of a recorder, bounded; what does not fit is dropped and counted.
 
-    __slots__ = ("dropped", "generated", "limit", "metrics", "requests", "statements")
+    Each sample draws a number from `generated`, and numbers below `room` fit. The flusher
+    raises `room` when it has emptied the queues, so the bound costs a sample one comparison.
+    """
+
+    __slots__ = (
+        "_limit", "dropped", "generated", "large_characters", "metrics", "requests", "room",
+        "statements", "streams", "websockets",
+    )  # fmt: skip
 
     def __init__(self, limit: int = 50_000) -> None:
-        self.limit = limit
-        self.requests: deque[RequestItem] = deque()
+        self.requests: list[Any] = []
         self.statements: deque[StatementItem] = deque()
         self.metrics: deque[MetricItem] = deque()
         self.generated = Counter()
         self.dropped = Counter()
+        self.streams = OpenCount()
+        self.websockets = OpenCount()
+        self.large_characters = 0  # of long texts that wait; about, as threads share it
+        self.limit = limit
+
+    @property
+    def limit(self) -> int:
+        """How many samples wait at most."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._limit = limit
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let in as many samples as are missing to the limit."""
+        self.room = self.generated.value + self._limit - len(self)
 
     def add(self, queue: deque[_Item], item: _Item) -> None:
         """Queue a sample, or count it as dropped when the flusher is too far behind."""
-        self.generated.add()
-        if len(queue) < self.limit:
+        if next(self.generated.numbers) < self.room:
             queue.append(item)
         else:
             self.dropped.add()
 
+    def take_requests(self) -> list[Any]:
+        """Take out the requests that are there now, six values each."""
+        taken = self.requests[:]
+        del self.requests[: len(taken)]
+        return taken
+
+    def admit(self, text: str) -> str:
+        """Return a long text, or what stands for it when those that wait take too much memory."""
+        self.large_characters += len(text)
+        return text if self.large_characters <= _MAX_LARGE_CHARACTERS else OVERSIZED
+
     def __len__(self) -> int:
-        return len(self.requests) + len(self.statements) + len(self.metrics)
+        return len(self.requests) // REQUEST_WIDTH + len(self.statements) + len(self.metrics)
 
 
 def drain(queue: deque[_Item]) -> list[_Item]:

@@ -1,11 +1,16 @@
 """The one thread of a recorder: it empties the queues into the store.
 
-Each second the thread drains the queues into a batch. A store that answers gets it at once; a
-store that does not, finds it later in the spool, in order and exactly once.
+Each second the thread drains the queues into a batch. A store that answers gets it at once, and
+beside it, for at most a quarter of the time, what waited; a store that does not, finds it later
+in the spool, exactly once. While a store is slow to answer the thread goes on putting what is
+measured on disk, so that a killed process loses no more than a second.
+
+A thread that died or hangs is replaced by the next measurement that notices.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -15,31 +20,40 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from perfcore.collect.backlog import Backlog, read_some
 from perfcore.collect.batching import Batcher, Limits
+from perfcore.collect.link import Delivered, StoreLink
 from perfcore.collect.process import ProcessSampler
-from perfcore.collect.spool import Spool, SpoolFull, SpoolGone, orphans, spool_path
+from perfcore.collect.quiet import QuietLog
+from perfcore.collect.spool import Row, Spool, is_damage
 from perfcore.config import load_config
-from perfcore.store.ingest import Batch, SeriesKey, write_batch
+from perfcore.store.ingest import Batch
 
 if TYPE_CHECKING:
-    import psycopg
-    from psycopg.rows import TupleRow
-
     from perfcore.collect.recorder import Recorder
 
 log = logging.getLogger("perfcore.collect")
 
-_CONNECT_TIMEOUT_S = 3
-_STATEMENT_TIMEOUT_S = 5
-_LONGEST_PAUSE_S = 15.0
-_DRAIN_BUDGET_S = 1.0
-_MEMORY_LIMIT_BYTES = 8 * 1024 * 1024
-_ORPHANS_EVERY_S = 30.0
+_PATIENCE_S = 0.5  # for a connection, before a batch goes to disk
+_INSURED_AFTER_S = 0.3  # a batch under way that long is put on disk
+_DRAIN_BUDGET_S = 0.25
+_REST = 3  # times as long as a drain took before the next: a quarter of the time
+_GROUP, _GROUP_BYTES = 8, 256 * 1024  # batches in a transaction of the drain
+_MOST_FAILURES = 5  # of one batch while others arrive
+_ORPHANS_EVERY_S = 20.0
+_HUNG_AFTER_NS = 8_000_000_000
+_SURE_AFTER_NS = 1_000_000_000
+_MOST_HUNG = 3
+
+
+class _Replaced(BaseException):
+    """Another thread has taken over from this one."""
 
 
 class Flusher:
@@ -53,289 +67,431 @@ class Flusher:
         self._store = store
         self._process = process
         self._spool_folder = spool_folder
+        self._log = QuietLog(log)
         self.stored = 0
-        self.in_flight = 0
-        self.waiting: dict[str, int] = {}  # batch id -> samples, on disk or in memory
+        self.quarantined = 0  # rows
         self.dropped: dict[str, int] = {}
-        self._memory: deque[Batch] = deque()
-        self._memory_bytes = 0
-        self._spool: Spool | None = None
-        self._connection: psycopg.Connection[TupleRow] | None = None
-        self._series_ids: dict[SeriesKey, int] = {}
-        self._pause_s = 0.0
-        self._retry_at = 0.0
-        self._orphans_at = 0.0
+        self.ledger = threading.RLock()  # held while samples move from one count to another
+        self._current: Batch | None = None  # under way, and nowhere else
+        self._left_behind: deque[Batch] = deque()  # made by a thread that was replaced
+        self.backlog = Backlog(
+            f"{recorder.service}-{process}", self._folder, self._drop, self._check_turn
+        )
+        self._link = self._new_link()
+        self._answers = 0
+        self._failing = ("", 0)  # the oldest waiting batch and how often it failed by itself
+        self._group = _GROUP
+        self._drain_at = self._orphans_at = 0.0
+        self._flush_began = self._taken_at = 0.0
         self._wake = threading.Event()
         self._is_stopping = False
         self._cycles = threading.Condition()
         self._begun = self._done = 0
+        self._asked_until = self._patient_until = 0.0
+        self._thread: threading.Thread | None = None
+        self._hung: list[threading.Thread] = []
+        self._hung_in_store: threading.Thread | None = None
+        self._hung_in_disk: threading.Thread | None = None
+        self._counts = threading.Lock()  # held for one addition, even by a thread replaced
+        self._is_taking = self._is_delivering = False
+        self._beat_ns = perf_counter_ns()
+        self._overdue_ns = self._beat_ns + _HUNG_AFTER_NS
+        self._suspected_ns = 0
 
     def configure(self, interval_s: float, limits: Limits, sample_process: bool) -> None:
         self._interval_s = interval_s
+        self._limits = limits
         self._batcher = Batcher(self._recorder.service, self._process, limits)
         self._sample_process = sample_process
         self._sampler: ProcessSampler | None = None
 
+    @property
+    def in_flight(self) -> int:
+        current = self._current
+        return current.samples if current is not None else 0
+
+    @property
+    def link(self) -> StoreLink:
+        return self._link
+
+    # What follows is called from the application's threads.
+
+    def start(self) -> None:
+        self._beat()
+        thread = threading.Thread(target=self.run, name="perfcore-flusher", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+            raise
+
+    def is_fine(self) -> bool:
+        """Return whether the thread has shown itself lately; costs one look at the clock."""
+        return perf_counter_ns() < self._overdue_ns
+
+    def revive(self) -> None:
+        """Replace the thread if it is dead, or was seen hanging twice a second apart."""
+        if self.is_fine():
+            return
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            # A process that was suspended as a whole deserves a second look.
+            if self._suspected_ns != self._beat_ns:
+                self._suspected_ns = self._beat_ns
+                self._overdue_ns = perf_counter_ns() + _SURE_AFTER_NS
+                return
+            self._hung = [t for t in self._hung if t.is_alive()]
+            if len(self._hung) >= _MOST_HUNG:
+                self._overdue_ns = perf_counter_ns() + _HUNG_AFTER_NS
+                return
+            self._part_from(thread)
+        self.start()
+
+    def _part_from(self, thread: threading.Thread) -> None:
+        """Leave to a hanging thread whatever it hangs in."""
+        self._hung.append(thread)
+        self.ledger = threading.RLock()
+        if self._is_taking:
+            self._batcher = Batcher(self._recorder.service, self._process, self._limits)
+        if self._is_delivering:
+            self._link = self._new_link(self._link)
+            self._hung_in_store = thread
+        if self.backlog.is_busy:
+            self.backlog.give_up_disk()
+            self._hung_in_disk = thread
+        self._is_taking = self._is_delivering = False
+        self._log.warning("the flusher hangs: another thread takes over")
+
     def abandon(self) -> None:
         """In a forked child: free the lock's copy, leave everything else to the parent."""
-        if self._spool is not None:
-            self._spool.abandon()
+        self.backlog.abandon()
+        if self._sample_process and self._sampler is not None:
+            self._sampler.close()
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float) -> None:
         self._is_stopping = True
+        self._asked_until = time.monotonic() + timeout_s
+        self._link.hurry()
         self._wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def cycle(self, timeout_s: float) -> bool:
         """Wait for a flush that begins after this call; whether nothing waits any more."""
         with self._cycles:
             wanted = self._begun + 1
-            self._retry_at = 0.0
+            self._asked_until = max(self._asked_until, time.monotonic() + timeout_s)
+            self._link.hurry()
             self._wake.set()
             done = self._cycles.wait_for(lambda: self._done >= wanted, timeout_s)
-        return done and not self.waiting
+        return done and not self.backlog.samples
+
+    # What follows runs in the thread.
 
     def run(self) -> None:
         """Flush each interval until stopped; no exception leaves the thread."""
-        if self._sample_process:
+        try:
+            self._take_over()
+            while not self._flush_next():
+                pass
+        except _Replaced:
+            pass
+        except Exception:
+            log.exception("perfcore: the flusher ended; the next measurement begins it again")
+        finally:
+            self._leave()
+
+    def _take_over(self) -> None:
+        """Begin, with what a predecessor had under way."""
+        if self._sample_process and self._sampler is None:
             self._sampler = ProcessSampler()
-        while True:
-            self._wake.wait(self._interval_s)
-            self._wake.clear()
-            with self._cycles:
-                self._begun += 1
-                number = self._begun
-            is_last = self._is_stopping
-            try:
-                self._flush(is_last=is_last)
-            except Exception:
-                self._recorder.self_errors.add()
-                self._drop_in_flight("internal_error")
-                log.exception("perfcore: a flush failed; measuring goes on")
-            with self._cycles:
-                self._done = number
-                self._cycles.notify_all()
-            if is_last:
-                self._end()
-                return
+        with self.ledger:
+            if self._current is not None:
+                self._keep(self._current)
+
+    def _flush_next(self) -> bool:
+        """Wait for the next flush and make it; whether it was the last."""
+        self._recorder.flusher_rests(self)
+        since_ns = perf_counter_ns()
+        self._wake.wait(self._interval_s)
+        self._batcher.slept(since_ns, self._interval_s)
+        self._wake.clear()
+        self._check_turn()
+        with self._cycles:
+            self._begun += 1
+            number = self._begun
+            self._patient_until, self._asked_until = self._asked_until, 0.0
+        is_last = self._is_stopping
+        self._beat()
+        self._recorder.flusher_works(self)
+        try:
+            self._flush(is_last=is_last)
+        except Exception as error:
+            self._recorder.self_errors.add()
+            self._log.warning(f"a flush failed, measuring goes on: {error!r}")
+            log.debug("perfcore: a flush failed", exc_info=True)
+            self._save_current()
+        self._check_turn()
+        with self._cycles:
+            self._done = number
+            self._cycles.notify_all()
+        if is_last:
+            self._end()
+        return is_last
+
+    def _leave(self) -> None:
+        if threading.current_thread() is self._thread:
+            self._thread = None
+            if not self._is_stopping:
+                self._overdue_ns = 0
+                self._recorder.flusher_works(self)
+
+    def _check_turn(self) -> None:
+        if threading.current_thread() is not self._thread:
+            raise _Replaced
+
+    def _beat(self) -> None:
+        self._beat_ns = now = perf_counter_ns()
+        self._overdue_ns = now + _HUNG_AFTER_NS
 
     def _flush(self, *, is_last: bool) -> None:
+        self._flush_began = time.monotonic()
+        self._log.tick()
+        if self._hung_in_disk is not None and not self._hung_in_disk.is_alive():
+            self._hung_in_disk = None
+            with self.ledger:
+                self.backlog.take_disk_back()
         if self._sampler is not None:
-            for metric_type, name, unit, value in self._sampler.read():
-                item = (metric_type, name, unit, perf_counter_ns(), value)
-                self._buffer.add(self._buffer.metrics, item)
-        batch = self._batcher.take(self._buffer)
-        if batch is not None:
-            self.in_flight = batch.samples
-            batch = replace(batch, totals=self._recorder.accounting().as_totals())
-            # At the end a batch goes to disk first: the process may not live to see the answer.
-            if is_last or self.waiting or not self._may_try() or not self._send(batch):
-                self._keep(batch)
-            self.in_flight = 0
-        if (self.waiting or self._orphans_due()) and self._may_try():
-            self._drain()
+            for metric_type, name, unit, at_ns, value in self._sampler.read():
+                self._buffer.add(self._buffer.metrics, (metric_type, name, unit, at_ns, value))
+        batch = self._take()
+        while self._left_behind:
+            with self.ledger:
+                self._keep(self._left_behind.popleft())
+        # At the end a batch goes to disk first: the process may not live to see the answer.
+        if batch is not None and (is_last or not self._may_send() or not self._send(batch)):
+            with self.ledger:
+                if self._current is not None:
+                    self._keep(self._current)
+        self._drain()
 
-    def _may_try(self) -> bool:
-        return time.monotonic() >= self._retry_at
+    def _take(self) -> Batch | None:
+        """Make a batch of what the queues hold, with the accounting as of its arrival."""
+        self._taken_at = time.monotonic()
+        with self.ledger, self._taking():
+            batch = self._batcher.take(self._buffer)
+            if threading.current_thread() is not self._thread:
+                if batch is not None:
+                    self._left_behind.append(batch)
+                raise _Replaced
+            if batch is None:
+                return None
+            self._current = batch
+            batch = replace(batch, totals=self._recorder.accounting().as_totals(batch.samples))
+            self._current = batch
+        return batch
+
+    @contextlib.contextmanager
+    def _taking(self) -> Iterator[None]:
+        self._is_taking = True
+        try:
+            yield
+        finally:
+            if threading.current_thread() is self._thread:
+                self._is_taking = False
+
+    def _may_send(self) -> bool:
+        if self._hung_in_store is not None and self._hung_in_store.is_alive():
+            return False
+        return self._link.may_try()
 
     def _send(self, batch: Batch) -> bool:
-        """Store a batch now; False when the store does not answer, and it must wait."""
-        refused = self._deliver(batch)
-        if refused is None:
+        """Store a batch now; False when the store does not take it, and it must wait."""
+        done = self._deliver([batch])
+        if done is None:
             return False
-        self._account(batch, refused)
+        with self.ledger:
+            if self._current is None and not self.backlog.withdraw(batch):
+                return True  # what became of it is counted already, or will be
+            self._current = None
+            self._account(batch.samples, done[0])
         return True
 
-    def _account(self, batch: Batch, refused: str) -> None:
-        """Move a batch's samples to where they ended, in one step."""
-        self.waiting.pop(batch.batch_id, None)
-        self.in_flight = 0
-        if refused:
-            self._drop(batch.samples, refused)
-            self._batcher.forget(batch)
-        else:
-            self.stored += batch.samples
-
-    def _deliver(self, batch: Batch) -> str | None:
-        """Return "" when stored, why it never can be, or None to try again later."""
-        import psycopg
-
+    def _deliver(self, batches: Sequence[Batch]) -> list[Delivered] | None:
+        self._beat()
+        patience_s = max(_PATIENCE_S, self._patient_until - time.monotonic())
+        link = self._link
+        self._is_delivering = True
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = self._connect()
-            write_batch(self._connection, batch, self._series_ids)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            log.warning("perfcore: the store refused a batch: %s", error)
-            return "refused_by_store"
-        except (psycopg.Error, OSError) as error:
-            self._lose_store(error)
-            return None
-        if self._pause_s:
-            log.warning("perfcore: the store answers again; what waited is being sent")
-            self._pause_s = 0.0
-        return ""
+            done = link.deliver(batches, patience_s)
+            self._check_turn()
+        except _Replaced:
+            link.disconnect()
+            raise
+        finally:
+            if threading.current_thread() is self._thread:
+                self._is_delivering = False
+        self._beat()
+        return done
 
-    def _connect(self) -> psycopg.Connection[TupleRow]:
-        # Deferred: importing perfcore.collect must not import SQLAlchemy.
-        from perfcore.db import ImpatientConnection, connect
+    def _while_waiting(self) -> None:
+        """While the store lets us wait: nothing measured stays in memory alone."""
+        self._check_turn()
+        self._beat()
+        now = time.monotonic()
+        try:
+            if self._current is not None and now - self._flush_began > _INSURED_AFTER_S:
+                with self.ledger:
+                    self._keep(self._current)
+            if self._current is None and now - self._taken_at >= self._interval_s:
+                with self.ledger:
+                    if (batch := self._take()) is not None:
+                        self._keep(batch)
+        except Exception as error:
+            self._recorder.self_errors.add()
+            self._log.warning(f"what waits could not be kept: {error!r}")
 
-        self._series_ids = {}
-        return connect(
-            self._store,
-            autocommit=True,
-            factory=ImpatientConnection,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            tcp_user_timeout=_STATEMENT_TIMEOUT_S * 1000,
-            options=f"-c timezone=UTC -c statement_timeout={_STATEMENT_TIMEOUT_S}s "
-            f"-c lock_timeout={_CONNECT_TIMEOUT_S}s",
-        )
-
-    def _lose_store(self, error: Exception) -> None:
-        if not self._pause_s:
-            log.warning("perfcore: the store does not answer; samples wait in the spool: %s", error)
-        self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, self._pause_s * 2))
-        self._retry_at = time.monotonic() + self._pause_s
-        self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _account(self, samples: int, delivered: Delivered) -> None:
+        """Count a batch where it ended."""
+        with self._counts:
+            self.stored += delivered.samples
+            self.quarantined += delivered.rejected
+        if delivered.samples < samples:
+            self._drop(samples - delivered.samples, "refused_by_store")
 
     def _keep(self, batch: Batch) -> None:
-        """Put a batch where it can wait: on disk, else in memory, else count it as dropped."""
-        batch = replace(batch, was_spooled=True)
-        try:
-            if self._memory:
-                self._keep_in_memory(batch)  # the order stays
-            else:
-                self._open_spool().put(batch)
-                self._wait(batch)
-        except SpoolFull:
-            self._give_up(batch, "spool_full")
-        except SpoolGone as error:
-            self._lose_spool(error)
-            self._keep_in_memory(batch)
-        except (OSError, sqlite3.Error) as error:
-            # A full or read-only disk: what it holds already stays good.
-            if not self._memory:
-                log.warning("perfcore: no room on disk, batches wait in memory: %s", error)
-            self._keep_in_memory(batch)
+        """Put a batch where it can wait: on disk, else in memory, else it is counted."""
+        self.backlog.put(replace(batch, was_spooled=True))
+        self._check_turn()
+        self._current = None
 
-    def _wait(self, batch: Batch) -> None:
-        self.waiting[batch.batch_id] = batch.samples
-        self.in_flight = 0
-
-    def _keep_in_memory(self, batch: Batch) -> None:
-        size = 200 * (len(batch.raw) + len(batch.rollups) + len(batch.endpoint_statements)) + 1000
-        if self._memory_bytes + size > _MEMORY_LIMIT_BYTES:
-            self._give_up(batch, "memory_full")
-            return
-        self._memory_bytes += size
-        self._memory.append(batch)
-        self._wait(batch)
-
-    def _give_up(self, batch: Batch, reason: str) -> None:
-        self.in_flight = 0
-        self._drop(batch.samples, reason)
-        self._batcher.forget(batch)
+    def _save_current(self) -> None:
+        """After a failure of our own: the batch under way waits, or is counted as dropped."""
+        with self.ledger:
+            if self._current is None:
+                return
+            try:
+                self._keep(self._current)
+            except Exception:
+                self._drop(self._current.samples, "internal_error")
+                self._current = None
 
     def _drop(self, samples: int, reason: str) -> None:
-        self.dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + samples}
+        with self._counts:
+            self.dropped = {**self.dropped, reason: self.dropped.get(reason, 0) + samples}
+        self._batcher.forget_all()
 
-    def _drop_in_flight(self, reason: str) -> None:
-        if self.in_flight:
-            self._drop(self.in_flight, reason)
-            self.in_flight = 0
+    def _drain(self) -> None:
+        """Send what waits, oldest first, for a quarter of the time or as long as a flush asks."""
+        began = time.monotonic()
+        is_due = began >= self._drain_at or began < self._patient_until
+        if not is_due or not (self.backlog.samples or self._orphans_due(began)):
+            return
+        until = max(began + _DRAIN_BUDGET_S, self._patient_until)
+        while self._may_send() and time.monotonic() < until and self._send_waiting():
+            pass
+        with self.ledger:
+            self.backlog.tidy()
+        if self._may_send() and time.monotonic() < until:
+            self._adopt(until)
+        ended = time.monotonic()
+        self._drain_at = ended + _REST * (ended - began)
 
-    def _open_spool(self) -> Spool:
-        if self._spool is None:
-            path = spool_path(self._folder(), f"{self._recorder.service}-{self._process}")
-            self._spool = Spool(path)
-        return self._spool
+    def _send_waiting(self) -> bool:
+        """Send the oldest waiting batches; False when there are none or they must wait on."""
+        with self.ledger:
+            rows, batches = self.backlog.take(self._group, _GROUP_BYTES)
+        if not rows:
+            return False
+        answers = self._link.answers
+        done = self._deliver(batches)
+        if done is None:
+            if self._fail(rows[0], answers):
+                self._settle(rows[:1], [Delivered(0)])
+            return False
+        self._group = _GROUP
+        self._settle(rows, done)
+        return True
+
+    def _settle(self, rows: Sequence[Row], done: Sequence[Delivered]) -> None:
+        with self.ledger:
+            gone = {row.position for row in self.backlog.remove(rows)}
+            for row, delivered in zip(rows, done, strict=True):
+                if row.position in gone:
+                    self._account(row.samples, delivered)
+        self._check_turn()
+
+    def _fail(self, row: Row, answers: int) -> bool:
+        """Return whether a batch failed so often, while others arrived, that it is given up."""
+        self._group = 1
+        batch_id, failures = self._failing
+        if batch_id != row.batch_id:
+            self._failing, self._answers = (row.batch_id, 0), answers
+        elif answers != self._answers:  # something else has arrived since
+            self._failing, self._answers = (batch_id, failures + 1), answers
+        return self._failing[1] >= _MOST_FAILURES
+
+    def _orphans_due(self, now: float) -> bool:
+        if now < self._orphans_at:
+            return False
+        self._orphans_at = now + _ORPHANS_EVERY_S
+        return True
+
+    def _adopt(self, until: float) -> None:
+        """Send the spools of processes that died; their samples are theirs, not ours."""
+        for spool in self.backlog.orphans():
+            is_empty = False
+            try:
+                is_empty = self._drain_orphan(spool, until)
+            except (OSError, sqlite3.Error) as error:
+                self._log.warning(f"the spool {spool.path} cannot be adopted: {error}")
+                if isinstance(error, sqlite3.Error) and is_damage(error):
+                    spool.set_aside()
+            finally:
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    spool.close(keep=not is_empty)
+            if not is_empty:
+                return
+
+    def _drain_orphan(self, spool: Spool, until: float) -> bool:
+        """Send a spool's batches; whether it is empty now."""
+        while time.monotonic() < until:
+            rows, batches, bad = read_some(spool, self._group, _GROUP_BYTES)
+            if bad:
+                self._log.warning(f"{len(bad)} batches in {spool.path} are damaged")
+                spool.remove(bad, are_known=False)
+            if not rows:
+                return not bad
+            answers = self._link.answers
+            if self._deliver(batches) is None:
+                if self._fail(rows[0], answers):
+                    spool.remove(rows[:1])
+                return False
+            self._group = _GROUP
+            spool.remove(rows)
+        self._orphans_at = 0.0  # go on with it in the next cycle
+        return False
+
+    def _new_link(self, before: StoreLink | None = None) -> StoreLink:
+        link = StoreLink(lambda: self._store, self._while_waiting)
+        if before is not None:
+            link.trouble = before.trouble
+        return link
 
     def _folder(self) -> Path:
         if self._spool_folder is None:
             self._spool_folder = default_spool_folder(self._store)
         return self._spool_folder
 
-    def _lose_spool(self, error: Exception) -> None:
-        """Count what was on disk as lost; what is in memory stays."""
-        log.warning("perfcore: the spool is lost, batches wait in memory: %s", error)
-        in_memory = {b.batch_id for b in self._memory}
-        for batch_id in [b for b in self.waiting if b not in in_memory]:
-            self._drop(self.waiting.pop(batch_id), "spool_lost")
-        if self._spool is not None:
-            self._spool.set_aside()
-            self._spool = None
-
-    def _drain(self) -> None:
-        """Send what waits, oldest first, for about a second."""
-        until = time.monotonic() + _DRAIN_BUDGET_S
-        try:
-            if self._spool is not None and not self._drain_spool(self._spool, until):
-                return
-        except (OSError, sqlite3.Error) as error:
-            self._lose_spool(error)
-        while self._memory and time.monotonic() < until:
-            if not self._send(self._memory[0]):
-                return
-            self._memory.popleft()
-        if not self._memory:
-            self._memory_bytes = 0
-            if self._spool is not None and not self.waiting:
-                self._spool.close(keep=False)
-                self._spool = None
-        self._adopt(until)
-
-    def _drain_spool(self, spool: Spool, until: float) -> bool:
-        """Send a spool's batches; whether it is empty now."""
-        while time.monotonic() < until:
-            row = spool.first()
-            if row is None:
-                return True
-            position, batch_id, samples, content = row
-            try:
-                batch = Batch.from_bytes(content)
-            except ValueError as error:
-                log.warning("perfcore: a batch in %s is unreadable: %s", spool.path, error)
-                if self.waiting.pop(batch_id, None) is not None:
-                    self._drop(samples, "spool_corrupt")
-                spool.remove(position)
-                continue
-            refused = self._deliver(batch)
-            if refused is None:
-                return False
-            spool.remove(position)
-            if batch_id in self.waiting:
-                self._account(batch, refused)
-        return False
-
-    def _orphans_due(self) -> bool:
-        if time.monotonic() < self._orphans_at:
-            return False
-        self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
-        return True
-
-    def _adopt(self, until: float) -> None:
-        """Send the spools of processes that died; their samples are theirs, not ours."""
-        folder = self._folder()
-        if not folder.is_dir():
-            return
-        own = self._spool.path if self._spool is not None else folder
-        for spool in orphans(folder, own):
-            is_empty = False
-            try:
-                is_empty = self._drain_spool(spool, until)
-            finally:
-                spool.close(keep=not is_empty)
-            if not is_empty:
-                return
-
     def _end(self) -> None:
-        self._disconnect()
-        if self._spool is not None:
-            self._spool.close(keep=bool(self.waiting))
-            self._spool = None
+        if self._sampler is not None:
+            self._sampler.close()
+        self._link.disconnect()
+        with self.ledger:
+            self.backlog.close()
 
 
 def default_spool_folder(store: str) -> Path:

@@ -8,23 +8,36 @@ generated = stored + spooled + buffered + dropped, and `Recorder.accounting()` s
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
+import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.batching import Limits
-from perfcore.collect.buffer import Buffer, Counter, RequestContext
+from perfcore.collect.buffer import (
+    CURRENT,
+    LARGE_CHARACTERS,
+    Buffer,
+    Counter,
+    Ending,
+    RequestContext,
+)
 from perfcore.collect.flusher import Flusher
+from perfcore.collect.link import StoreTrouble
 from perfcore.types import MetricType
+
+log = logging.getLogger("perfcore.collect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,10 @@ class Accounting:
     buffered: int  # not flushed yet
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
     self_errors: int = 0  # exceptions of our own that the application never saw
+    refused: int = 0  # values that were no finite numbers; never generated
+    quarantined: int = 0  # rows that no table of the store takes
+    spool_bytes: int = 0  # on disk
+    trouble: StoreTrouble | None = None  # with the store, the last there was
 
     @property
     def missing(self) -> int:
@@ -44,14 +61,19 @@ class Accounting:
         known = self.stored + self.spooled + self.buffered + sum(self.dropped.values())
         return self.generated - known
 
-    def as_totals(self) -> dict[str, Any]:
+    def as_totals(self, sent: int = 0) -> dict[str, Any]:
+        """Return it as a batch of so many samples tells it, as it will be when that is stored."""
         return {
             "generated": self.generated,
-            "stored": self.stored,
+            "stored": self.stored + sent,
             "spooled": self.spooled,
-            "buffered": self.buffered,
+            "buffered": self.buffered - sent,
             "dropped": self.dropped,
             "self_errors": self.self_errors,
+            "refused": self.refused,
+            "quarantined": self.quarantined,
+            "spool_bytes": self.spool_bytes,
+            "trouble": self.trouble.as_totals() if self.trouble else None,
         }
 
 
@@ -93,10 +115,10 @@ class Recorder:
         """Begin with nothing recorded, as at the start and in a forked child."""
         self.buffer = Buffer()
         self.self_errors = Counter()
+        self.refused = Counter()
         self._is_started = False
         self._is_closed = False
         self._start_lock = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._flusher: Flusher | None = None
 
     def serves(self, service: str, store: str) -> bool:
@@ -107,16 +129,35 @@ class Recorder:
         """Forget what belongs to the parent, without touching its sockets and files."""
         if self._flusher is not None:
             self._abandoned.append(self._flusher)
-            self._flusher.abandon()
+            with contextlib.suppress(Exception):
+                self._flusher.abandon()
         self._arm()
 
     # What follows is called from the application, between its own steps.
 
     def request(self, context: RequestContext, started_ns: int, is_error: bool) -> None:
-        """Record a request that is over."""
+        """Record a request that is over, by the name in its context."""
         ended_ns = perf_counter_ns()
         context.is_over = True
-        self.buffer.add(self.buffer.requests, (context, ended_ns, ended_ns - started_ns, is_error))
+        status = 500 if is_error else 200
+        # One object for each name: the flusher groups requests by it.
+        self.request_of(sys.intern(context.endpoint), "", started_ns, ended_ns, status, context)
+
+    def request_of(
+        self,
+        route: Any,
+        method: str,
+        started_ns: int,
+        ended_ns: int,
+        status: int | Ending,
+        context: RequestContext | None,
+    ) -> None:
+        """Record a request that is over; `route` is one of the router's, or an endpoint's name."""
+        buffer = self.buffer
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.requests.extend((route, method, started_ns, ended_ns, status, context))
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 
@@ -125,22 +166,36 @@ class Recorder:
         text: str,
         ended_ns: int,
         duration_ns: int,
-        is_error: bool,
+        outcome: int,
         context: RequestContext | None,
         parameters: tuple[Any, ...] | None,
+        rows: int | None = None,
     ) -> None:
-        """Record an execution; `parameters` only for a slow one, described by the policy."""
-        self.buffer.add(
-            self.buffer.statements, (text, ended_ns, duration_ns, is_error, context, parameters)
-        )
+        """Record an execution; `parameters` only for a slow one, described by the policy.
+
+        `rows` is what an executemany was given, -1 when that is not known.
+        """
+        buffer = self.buffer
+        if len(text) > LARGE_CHARACTERS:
+            text = buffer.admit(text)
+        if next(buffer.generated.numbers) < buffer.room:
+            buffer.statements.append(
+                (text, ended_ns, duration_ns, outcome, context, parameters, rows)
+            )
+        else:
+            buffer.dropped.add()
         if not self._is_started:
             self._start()
 
     def metric(
         self, name: str, value: float, unit: str, metric_type: str = MetricType.CUSTOM
     ) -> None:
-        """Record a value of the application's own; ValueError when it is not finite."""
-        value = finite(name, value)
+        """Record a value of the application's own; ValueError when it is no finite number."""
+        try:
+            value = finite(name, value)
+        except ValueError:
+            self.refused.add()
+            raise
         if not self.is_enabled:
             return
         item = (str(metric_type), str(name), str(unit), perf_counter_ns(), value)
@@ -151,50 +206,107 @@ class Recorder:
     def accounting(self) -> Accounting:
         """Return where all samples are."""
         flusher = self._flusher
-        generated = self.buffer.generated.value
-        dropped = {"buffer_full": self.buffer.dropped.value} if self.buffer.dropped.value else {}
-        errors = self.self_errors.value
         if flusher is None:
-            return Accounting(generated, 0, 0, len(self.buffer), dropped, errors)
-        return Accounting(
-            generated,
-            flusher.stored,
-            sum(list(flusher.waiting.values())),
-            len(self.buffer) + flusher.in_flight,
-            {**dropped, **flusher.dropped},
-            errors,
+            return self._account()
+        # A flusher that hangs may hold it; then the answer is as good as it can be.
+        is_held = flusher.ledger.acquire(timeout=1.0)
+        try:
+            return self._account(flusher)
+        finally:
+            if is_held:
+                flusher.ledger.release()
+
+    def _account(self, flusher: Flusher | None = None) -> Accounting:
+        generated, buffered = self._waiting_here()
+        full = self.buffer.dropped.value
+        dropped = {"buffer_full": full} if full else {}
+        known = Accounting(
+            generated, 0, 0, buffered, dropped, self.self_errors.value, self.refused.value
         )
+        if flusher is None:
+            return known
+        return replace(
+            known,
+            stored=flusher.stored,
+            spooled=flusher.backlog.samples,
+            buffered=buffered + flusher.in_flight,
+            dropped={**dropped, **flusher.dropped},
+            quarantined=flusher.quarantined,
+            spool_bytes=flusher.backlog.disk_bytes,
+            trouble=flusher.link.trouble,
+        )
+
+    def _waiting_here(self) -> tuple[int, int]:
+        """Return how much was generated and how much of it is in the queues, as of one instant."""
+        for _ in range(20):
+            generated = self.buffer.generated.value
+            buffered = len(self.buffer)
+            if generated == self.buffer.generated.value:
+                break
+        return generated, buffered
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Send what is there now; False when the store did not take it within the timeout."""
         if self._flusher is None:
             return True
+        if not self._flusher.is_fine():
+            self._start()
         return self._flusher.cycle(timeout_s)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Flush for at most that long and end the thread; what is left stays in the spool."""
-        with self._start_lock:
-            self._is_closed = True
-            self._is_started = True  # no new thread from now on
-        if self._flusher is not None and self._thread is not None:
-            self._flusher.stop()
-            self._thread.join(timeout_s)
+        is_held = self._start_lock.acquire(timeout=timeout_s)
+        self._is_closed = True
+        self._is_started = True  # no new thread from now on
+        if is_held:
+            self._start_lock.release()
+        if self._flusher is not None:
+            self._flusher.stop(timeout_s)
+            self._flusher.join(timeout_s)
         atexit.unregister(self.close)
 
     def _start(self) -> None:
-        with self._start_lock:
-            if self._is_started:
-                return
+        """Begin the flusher, or see to it that it works: called while `_is_started` is false."""
+        flusher = self._flusher
+        if flusher is not None and flusher.is_fine():
+            return
+        # A thread that starts while the interpreter ends never runs, and its starter waits for it.
+        # Whoever holds the lock is starting the flusher; it may be this very thread, which the
+        # garbage collector has interrupted to run a `__del__` of the application.
+        if sys.is_finalizing() or not self._start_lock.acquire(blocking=False):
+            return
+        try:
+            if self._is_closed:
+                self._is_started = True
+            elif self._flusher is not None:
+                self._flusher.revive()
+            else:
+                self._begin()
+        except RuntimeError as error:  # "can't start new thread"
+            self._is_started = False
+            self.self_errors.add()
+            log.warning("perfcore: running in pass-through until a thread starts: %s", error)
+        finally:
+            self._start_lock.release()
+
+    def _begin(self) -> None:
+        self._is_started = True
+        started = time.time_ns() // 1_000_000
+        process = f"{socket.gethostname()}:{os.getpid()}:{started}"
+        flusher = Flusher(self, self._store, process, self._spool_folder)
+        flusher.configure(self._interval_s, self._limits, self._sample_process)
+        self._flusher = flusher
+        atexit.register(self.close)
+        flusher.start()
+
+    # What follows is called by the flusher: while it works, measurements look whether it lives.
+
+    def flusher_works(self, flusher: Flusher) -> None:
+        self._is_started = self._is_closed or flusher is not self._flusher
+
+    def flusher_rests(self, flusher: Flusher) -> None:
+        if flusher is self._flusher:
             self._is_started = True
-            started = time.time_ns() // 1_000_000
-            process = f"{socket.gethostname()}:{os.getpid()}:{started}"
-            self._flusher = Flusher(self, self._store, process, self._spool_folder)
-            self._flusher.configure(self._interval_s, self._limits, self._sample_process)
-            self._thread = threading.Thread(
-                target=self._flusher.run, name="perfcore-flusher", daemon=True
-            )
-            self._thread.start()
-            atexit.register(self.close)
 
 
 def _import_what_the_thread_needs() -> None:
@@ -208,17 +320,30 @@ def _import_what_the_thread_needs() -> None:
 
 
 def finite(name: str, value: float) -> float:
-    """Return a metric's value as a float; ValueError with its name when it is not finite."""
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"metric {name!r} is {value}: it must be a finite number")
-    return value
+    """Return a metric's value as a float; ValueError with its name when it is none.
+
+    Truth values, texts and what a float cannot hold are refused too, and numbers so large that
+    the sum of a few would be infinite.
+    """
+    try:
+        is_number = isinstance(value, (int, float)) or hasattr(value, "__float__")
+        if not is_number or isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, ArithmeticError):
+        number = math.nan
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"metric {name!r} is {value!r:.80}: it must be a finite number")
+    return number
 
 
+# Ten million of them still have a finite sum.
+_LARGEST = 1e300
 _RECORDERS: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _rearm_all() -> None:
+    CURRENT.set(None)  # the parent goes on with the request that forked
     for recorder in list(_RECORDERS):
         recorder.rearm_after_fork()
 

@@ -1,113 +1,118 @@
-"""Measure what SQLAlchemy executes, on sync and async engines, without changing any of it.
+"""What every hook does around an execution: two clock reads, and a sample in the queue.
 
-The `do_execute` events of the dialect run in place of the driver's call, so one function holds
-both clock reads and sees errors too: half the cost of the pair of cursor events.
+The adapters (`sqlalchemy_hooks`, `psycopg_hooks`, `django_hooks`) put `measuring` around the
+driver's own call. No exception of ours leaves it and none of the driver's is held back, so with
+any fault of Perfcore the application has a query that ran once, and its result.
 """
 
 from __future__ import annotations
 
 import re
-import weakref
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CURRENT
+from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS
 from perfcore.collect.recorder import Recorder
+
+PENDING = object()
 
 _NAMED = re.compile(r"%\(([^)]+)\)s|(?<![:\w]):(\w+)")
 _MAX_PARAMETERS = 50
 _MAX_VALUE = 200
+_MAX_READ = 16_384  # characters of a statement that are searched for names of parameters
 _SIZED = (str, bytes, list, tuple, dict, set)
-_Listener = Callable[..., bool]
-_watched: weakref.WeakKeyDictionary[Any, dict[str, _Listener]] = weakref.WeakKeyDictionary()
+_Run = Callable[..., Any]
 
 
-def watch(engine: Any, recorder: Recorder | None = None) -> None:
-    """Measure every statement of a SQLAlchemy engine (Engine or AsyncEngine), once.
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is known of an execution before it comes."""
 
-    Statements inside a request belong to its endpoint and its recorder; those outside to
-    `recorder`, or to the one that was configured last.
-    """
-    from sqlalchemy import event
-
-    engine = getattr(engine, "sync_engine", engine)
-    dialect = engine.dialect
-    if dialect in _watched:
-        return
-    listeners = _listeners(dialect, recorder)
-    for name, listener in listeners.items():
-        event.listen(engine, name, listener)
-    _watched[dialect] = listeners
+    recorder: Recorder | None  # for executions outside of requests
+    pick: Callable[..., Any]  # finds the parameters in what follows the statement
+    is_batch: bool = False  # an executemany
 
 
-def unwatch(engine: Any) -> None:
-    """Stop measuring an engine; one that is not watched stays as it is."""
-    from sqlalchemy import event
+def measuring(run: _Run, hook: Hook) -> _Run:
+    """Return `run(subject, statement, ...)`, measured."""
+    HOOKS.exist = True
 
-    engine = getattr(engine, "sync_engine", engine)
-    for name, listener in _watched.pop(engine.dialect, {}).items():
-        event.remove(engine, name, listener)
-
-
-def _listeners(dialect: Any, recorder: Recorder | None) -> dict[str, _Listener]:
-    """Return what runs in place of the dialect's three ways to execute."""
-    own: Any = weakref.proxy(dialect)  # the dialect holds the listeners: no cycle
-
-    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        started_ns, is_error = perf_counter_ns(), True
+    def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
+        started_ns, result = 0, PENDING
         try:
-            own.do_execute(cursor, statement, parameters, context)
-            is_error = False
-        finally:
-            _observe(statement, parameters, started_ns, is_error, recorder)
-        return True
-
-    def executemany(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        started_ns, is_error = perf_counter_ns(), True
+            started_ns = perf_counter_ns()
+        except Exception:
+            fault(hook)
         try:
-            own.do_executemany(cursor, statement, parameters, context)
-            is_error = False
+            result = run(subject, statement, *rest, **named)
         finally:
-            first = parameters[0] if parameters else ()
-            _observe(statement, first, started_ns, is_error, recorder)
-        return True
+            try:
+                observe(hook, started_ns, result is PENDING, subject, statement, rest, named)
+            except Exception:
+                fault(hook)
+        return result
 
-    def execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
-        started_ns, is_error = perf_counter_ns(), True
-        try:
-            own.do_execute_no_params(cursor, statement, context)
-            is_error = False
-        finally:
-            _observe(statement, (), started_ns, is_error, recorder)
-        return True
-
-    return {
-        "do_execute": execute,
-        "do_executemany": executemany,
-        "do_execute_no_params": execute_no_params,
-    }
+    return execute
 
 
-def _observe(
-    statement: str, parameters: Any, started_ns: int, is_error: bool, chosen: Recorder | None
+def observe(
+    hook: Hook,
+    started_ns: int,
+    is_broken: bool,
+    subject: Any,
+    statement: Any,
+    rest: tuple[Any, ...],
+    named: dict[str, Any],
 ) -> None:
-    """Record an execution; whatever goes wrong here stays here."""
+    """Record an execution that is over; while it raises, `is_broken`, its error is the current."""
     ended_ns = perf_counter_ns()
-    recorder = chosen
-    try:
-        context = CURRENT.get()
-        recorder = context.recorder if context is not None else chosen or current_recorder()
-        if recorder is None or not recorder.is_enabled:
-            return
-        duration_ns = ended_ns - started_ns
-        described = None
+    context = CURRENT.get()
+    recorder = hook.recorder or current_recorder() if context is None else context.recorder
+    if recorder is None or not recorder.is_enabled or not started_ns:
+        return
+    outcome = _outcome() if is_broken else DONE
+    if type(statement) is not str:
+        statement = _text(statement, subject)
+    duration_ns = ended_ns - started_ns
+    rows = described = None
+    if hook.is_batch or duration_ns >= recorder.slow_query_ns:
+        parameters = hook.pick(*rest, **named)
+        if hook.is_batch:
+            rows = _rows(parameters)
+            parameters = parameters[0] if rows > 0 else ()
         if duration_ns >= recorder.slow_query_ns:
             described = describe(statement, parameters, keep_values=recorder.store_parameters)
-        recorder.statement(statement, ended_ns, duration_ns, is_error, context, described)
-    except Exception:
-        if recorder is not None:
-            recorder.self_errors.add()
+    recorder.statement(statement, ended_ns, duration_ns, outcome, context, described, rows)
+
+
+def fault(hook: Hook) -> None:
+    """Count an exception of our own where it can be seen."""
+    context = CURRENT.get()
+    recorder = hook.recorder or current_recorder() if context is None else context.recorder
+    if recorder is not None:
+        recorder.self_errors.add()
+
+
+def _outcome() -> int:
+    """Return how an execution failed: what is no Exception (CancelledError) cancelled it."""
+    return FAILED if isinstance(sys.exc_info()[1], Exception) else CANCELLED
+
+
+def _rows(parameters: Any) -> int:
+    """Return how many rows an executemany has, -1 for an iterator: reading it is not for us."""
+    return len(parameters) if type(parameters) in (list, tuple) else -1
+
+
+def _text(statement: Any, cursor: Any) -> str:
+    """Return the text of bytes, or of a statement that psycopg composes."""
+    if isinstance(statement, str):
+        return str.__str__(statement)
+    if isinstance(statement, bytes):
+        return statement.decode("utf-8", "replace")
+    return str(statement.as_string(cursor))
 
 
 def describe(statement: str, parameters: Any, *, keep_values: bool) -> tuple[Any, ...]:
@@ -115,8 +120,10 @@ def describe(statement: str, parameters: Any, *, keep_values: bool) -> tuple[Any
 
     Without `keep_values` only types and lengths: `{"type": "str", "length": 12}`.
     """
+    if parameters is None:
+        return ()
     if isinstance(parameters, Mapping):
-        names = dict.fromkeys(a or b for a, b in _NAMED.findall(statement))
+        names = dict.fromkeys(a or b for a, b in _NAMED.findall(statement[:_MAX_READ]))
         values: Sequence[Any] = [parameters[name] for name in names if name in parameters]
     elif isinstance(parameters, (list, tuple)):
         values = parameters

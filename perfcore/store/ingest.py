@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,7 +102,7 @@ class Batch:
             "version": _VERSION,
             "head": [self.batch_id, self.service, self.process, _epoch(self.sent_at)],
             "samples": self.samples,
-            "raw": [[*s.series, _epoch(s.at), s.value, s.is_error, s.weight] for s in self.raw],
+            "raw": [_raw_to_list(s) for s in self.raw],
             "rollups": [
                 [*r.series, _epoch(r.bucket_start), _to_text(r.histogram)]
                 for r in self.rollups
@@ -125,7 +125,24 @@ class Batch:
             "was_spooled": self.was_spooled,
             "totals": self.totals,
         }  # fmt: skip
-        return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 3)
+        return _deflate(document)
+
+    def to_parts(self) -> tuple[bytes, bytes]:
+        """Return the batch without its raw samples, and those: the part to leave behind first."""
+        if not self.raw:
+            return self.to_bytes(), b""
+        return replace(self, raw=()).to_bytes(), _deflate([_raw_to_list(s) for s in self.raw])
+
+    @classmethod
+    def from_parts(cls, data: bytes, raw: bytes | None) -> Batch:
+        """Return what `to_parts` gave; raw samples that cannot be read are left out."""
+        batch = cls.from_bytes(data)
+        if not raw:
+            return batch
+        try:
+            return replace(batch, raw=tuple(map(_raw_from_list, json.loads(zlib.decompress(raw)))))
+        except (zlib.error, TypeError, ValueError):
+            return batch
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Batch:
@@ -135,7 +152,7 @@ class Batch:
             if document["version"] != _VERSION:
                 raise ValueError(f"version {document['version']}")
             return cls._from_document(document)
-        except (zlib.error, KeyError, TypeError, ValueError) as error:
+        except (zlib.error, LookupError, TypeError, ValueError, OverflowError, OSError) as error:
             raise ValueError(f"not a batch of this program: {error}") from error
 
     @classmethod
@@ -147,9 +164,7 @@ class Batch:
             process,
             _instant(sent_at),
             document["samples"],
-            raw=tuple(
-                RawSample(SeriesKey(*r[:4]), _instant(r[4]), *r[5:]) for r in document["raw"]
-            ),
+            raw=tuple(map(_raw_from_list, document["raw"])),
             rollups=tuple(
                 Rollup(
                     SeriesKey(*r[:4]),
@@ -169,6 +184,18 @@ class Batch:
             was_spooled=document["was_spooled"],
             totals=document["totals"],
         )
+
+
+def _deflate(document: Any) -> bytes:
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 3)
+
+
+def _raw_to_list(sample: RawSample) -> list[Any]:
+    return [*sample.series, _epoch(sample.at), sample.value, sample.is_error, sample.weight]
+
+
+def _raw_from_list(row: list[Any]) -> RawSample:
+    return RawSample(SeriesKey(*row[:4]), _instant(row[4]), *row[5:])
 
 
 def _to_text(histogram: Histogram) -> str:
@@ -194,53 +221,100 @@ def write_batch(
     from. psycopg's errors pass through, and then nothing of the batch is stored, unless the
     connection broke during COMMIT: sending the same batch again is right in every case.
     """
-    # Deferred: an application that imports perfcore.collect must not pay for SQLAlchemy.
-    from psycopg.types.json import Jsonb
-
-    from perfcore.db import query
-
     known = dict(series_ids or {})
     with connection.transaction():
-        claim = connection.execute(
-            query("ingest_batch"),
-            {
-                "batch_id": batch.batch_id,
-                "service": batch.service,
-                "process": batch.process,
-                "sent_at": batch.sent_at,
-                "samples": batch.samples,
-                "raw_samples": len(batch.raw),
-                "was_spooled": batch.was_spooled,
-                "totals": Jsonb(batch.totals),
-            },
-        )
-        if claim.fetchone() is None:
+        if not claim(connection, batch):
             return False
-        _name_series(connection, batch, known)
-        _write_texts(connection, batch)
-        _copy(connection, "ingest_rollups", (_rollup_row(r, known) for r in batch.rollups))
-        _copy(connection, "ingest_raw", map(_raw_row, batch.raw))
-        _copy(
-            connection,
-            "ingest_endpoint_statements",
-            (_endpoint_statement_row(batch.service, e) for e in batch.endpoint_statements),
-        )
-        _copy(
-            connection,
-            "ingest_slow_queries",
-            (_slow_query_row(batch.service, q) for q in batch.slow_queries),
-        )
+        write_rows(connection, [batch], known)
     if series_ids is not None:
         series_ids.update(known)
     return True
 
 
-def _name_series(
-    connection: psycopg.Connection[TupleRow], batch: Batch, known: dict[SeriesKey, int]
-) -> None:
+def write_batches(
+    connection: psycopg.Connection[TupleRow],
+    batches: Sequence[Batch],
+    series_ids: MutableMapping[SeriesKey, int],
+) -> list[int]:
+    """Store several batches in one transaction; how many samples of each the store holds now.
+
+    Of a batch that was stored before it is what was stored then. Errors are those of
+    `write_batch`, and mean that none of them was stored.
+    """
+    known = dict(series_ids)
+    with connection.transaction():
+        new = [batch for batch in batches if claim(connection, batch)]
+        write_rows(connection, new, known)
+        held = {b.batch_id: b.samples for b in new}
+        if len(new) < len(batches):
+            held = stored_samples(connection, batches) | held
+    series_ids.update(known)
+    return [held[b.batch_id] for b in batches]
+
+
+def claim(connection: psycopg.Connection[TupleRow], batch: Batch) -> bool:
+    """Write a batch's row in the ledger; False when it is there already."""
+    # Deferred: an application that imports perfcore.collect must not pay for SQLAlchemy.
+    from psycopg.types.json import Jsonb
+
     from perfcore.db import query
 
-    new = sorted({r.series for r in batch.rollups} - known.keys())
+    claimed = connection.execute(
+        query("ingest_batch"),
+        {
+            "batch_id": batch.batch_id,
+            "service": batch.service,
+            "process": batch.process,
+            "sent_at": batch.sent_at,
+            "samples": batch.samples,
+            "raw_samples": len(batch.raw),
+            "was_spooled": batch.was_spooled,
+            "totals": Jsonb(batch.totals),
+        },
+    )
+    return claimed.fetchone() is not None
+
+
+def stored_samples(
+    connection: psycopg.Connection[TupleRow], batches: Sequence[Batch]
+) -> dict[str, int]:
+    """Return how many samples of each batch were stored, by batch id."""
+    from perfcore.db import query
+
+    ids = {"batch_ids": [b.batch_id for b in batches]}
+    return {str(row[0]): int(row[1]) for row in connection.execute(query("ingest_stored"), ids)}
+
+
+def write_rows(
+    connection: psycopg.Connection[TupleRow],
+    batches: Sequence[Batch],
+    known: dict[SeriesKey, int],
+) -> None:
+    """Write all rows of the batches, within the caller's transaction."""
+    name_series(connection, {r.series for b in batches for r in b.rollups}, known)
+    write_texts(connection, {fp: text for b in batches for fp, text in b.texts})
+    for table in TABLES:
+        copy_rows(connection, table, [row for b in batches for row in table.rows(b, known)])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that takes rows of a batch; `query` is its COPY."""
+
+    kind: str
+    query: str
+    rows: Callable[[Batch, Mapping[SeriesKey, int]], list[tuple[Any, ...]]]
+
+
+def name_series(
+    connection: psycopg.Connection[TupleRow],
+    series: Iterable[SeriesKey],
+    known: dict[SeriesKey, int],
+) -> None:
+    """Make sure that `known` holds the id of each series, naming those that are new."""
+    from perfcore.db import query
+
+    new = sorted(set(series) - known.keys())
     if not new:
         return
     services, types, names, units = (list(column) for column in zip(*new, strict=True))
@@ -250,52 +324,76 @@ def _name_series(
         known[SeriesKey(*key)] = series_id
 
 
-def _write_texts(connection: psycopg.Connection[TupleRow], batch: Batch) -> None:
+def write_texts(connection: psycopg.Connection[TupleRow], texts: Mapping[int, str]) -> None:
+    """Write the texts of statements that are not there yet."""
     from perfcore.db import query
 
-    if batch.texts:
-        fingerprints, texts = (list(column) for column in zip(*batch.texts, strict=True))
-        connection.execute(query("ingest_texts"), {"fingerprints": fingerprints, "texts": texts})
+    if texts:
+        columns = {"fingerprints": list(texts), "texts": list(texts.values())}
+        connection.execute(query("ingest_texts"), columns)
 
 
-def _copy(
-    connection: psycopg.Connection[TupleRow], name: str, rows: Iterable[tuple[Any, ...]]
+def copy_rows(
+    connection: psycopg.Connection[TupleRow], table: Table, rows: Sequence[tuple[Any, ...]]
 ) -> None:
+    """Append rows to a table."""
     from perfcore.db import query
 
-    rows = list(rows)
     if not rows:
         return
-    with connection.cursor() as cursor, cursor.copy(query(name)) as copy:
+    with connection.cursor() as cursor, cursor.copy(query(table.query)) as copy:
         for row in rows:
             copy.write_row(row)
 
 
-def _rollup_row(rollup: Rollup, series_ids: dict[SeriesKey, int]) -> tuple[Any, ...]:
-    h = rollup.histogram
-    return (
-        "minute", rollup.bucket_start, series_ids[rollup.series],
-        h.count, h.error_count, h.sum, h.min, h.max, h.to_bytes(),
-    )  # fmt: skip
+def _rollup_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            "minute", r.bucket_start, series_ids[r.series],
+            h.count, h.error_count, h.sum, h.min, h.max, h.to_bytes(),
+        )
+        for r in batch.rollups
+        if r.series in series_ids
+        for h in (r.histogram,)
+    ]  # fmt: skip
 
 
-def _raw_row(sample: RawSample) -> tuple[Any, ...]:
-    key = sample.series
-    return (
-        key.metric_type, key.metric_name, sample.value, sample.at,
-        key.service, key.unit, sample.is_error, sample.weight,
-    )  # fmt: skip
+def _raw_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            s.series.metric_type, s.series.metric_name, s.value, s.at,
+            s.series.service, s.series.unit, s.is_error, s.weight,
+        )
+        for s in batch.raw
+    ]  # fmt: skip
 
 
-def _endpoint_statement_row(service: str, e: EndpointStatement) -> tuple[Any, ...]:
-    return (
-        e.bucket_start, service, e.endpoint, e.fingerprint, e.calls, e.duration_ms,
-        e.requests, e.repeated_requests, e.max_calls,
-    )  # fmt: skip
+def _endpoint_statement_rows(
+    batch: Batch, series_ids: Mapping[SeriesKey, int]
+) -> list[tuple[Any, ...]]:
+    return [
+        (
+            e.bucket_start, batch.service, e.endpoint, e.fingerprint, e.calls, e.duration_ms,
+            e.requests, e.repeated_requests, e.max_calls,
+        )
+        for e in batch.endpoint_statements
+    ]  # fmt: skip
 
 
-def _slow_query_row(service: str, q: SlowQuery) -> tuple[Any, ...]:
-    return (
-        q.slow_query_id, q.occurred_at, service, q.endpoint, q.fingerprint, q.duration_ms,
-        q.is_error, json.dumps(q.parameters),
-    )  # fmt: skip
+def _slow_query_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            q.slow_query_id, q.occurred_at, batch.service, q.endpoint, q.fingerprint,
+            q.duration_ms, q.is_error, json.dumps(q.parameters),
+        )
+        for q in batch.slow_queries
+    ]  # fmt: skip
+
+
+ROLLUPS = Table("rollup", "ingest_rollups", _rollup_rows)
+TABLES = (
+    ROLLUPS,
+    Table("raw", "ingest_raw", _raw_rows),
+    Table("endpoint_statement", "ingest_endpoint_statements", _endpoint_statement_rows),
+    Table("slow_query", "ingest_slow_queries", _slow_query_rows),
+)

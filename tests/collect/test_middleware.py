@@ -110,6 +110,9 @@ _COUNTS = """
 """
 
 
+_OUTCOMES = _COUNTS.replace("'api_endpoint'", "'api_outcome'")
+
+
 def test_each_request_is_one_sample_of_its_template(
     client: Client, recorder: Recorder, rows: Rows
 ) -> None:
@@ -136,7 +139,7 @@ def test_each_request_is_one_sample_of_its_template(
         ("POST /orders/{id}", 1, 0),
     ]
     raw = rows("SELECT count(*), sum(weight), count(*) FILTER (WHERE is_error) "
-               "FROM performance_metrics WHERE service = 'shop' AND unit = 'ms'")  # fmt: skip
+               "FROM performance_metrics WHERE metric_type = 'api_endpoint'")  # fmt: skip
     assert raw == [(11, 11, 2)]
     assert recorder.accounting().missing == 0
     assert recorder.accounting().stored == 11
@@ -149,7 +152,11 @@ def test_a_stream_is_measured_to_its_end_and_a_background_task_is_not(
     client.get("/stream")
     client.get("/background")
     recorder.flush(20)
-    measured: dict[str, float] = dict(rows("SELECT metric_name, value FROM performance_metrics"))
+    measured: dict[str, float] = dict(
+        rows(
+            "SELECT metric_name, value FROM performance_metrics WHERE metric_type = 'api_endpoint'"
+        )
+    )
     assert measured["GET /stream"] >= 20
     assert measured["GET /background"] < 300
 
@@ -221,6 +228,8 @@ def test_a_client_that_leaves_is_one_sample_and_no_error(
         _call(PerfcoreMiddleware(app, recorder=recorder), _scope())
     recorder.flush(20)
     assert rows(_COUNTS) == [("GET (unmatched)", 1, 0)]
+    name = "cancelled" if isinstance(error, asyncio.CancelledError) else "client_gone"
+    assert rows(_OUTCOMES) == [(f"GET (unmatched) {name}", 1, 0)]
 
 
 def test_a_fault_of_our_own_never_reaches_the_application(
@@ -230,7 +239,7 @@ def test_a_fault_of_our_own_never_reaches_the_application(
         raise ValueError("ours")
 
     client = Client(_app(recorder))
-    monkeypatch.setattr(recorder, "request", broken)
+    monkeypatch.setattr(recorder, "_start", broken)
     assert client.get("/orders/1").text == "order 1"
     assert recorder.self_errors.value > 0
 
@@ -239,7 +248,7 @@ def test_a_websocket_passes_untouched(recorder: Recorder) -> None:
     scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
     sent = _call(_app(recorder), scope, first={"type": "websocket.connect"})
     assert [m["type"] for m in sent][:2] == ["websocket.accept", "websocket.send"]
-    assert recorder.accounting().generated == 0
+    assert recorder.accounting().generated == 3
 
 
 def test_without_a_store_the_application_runs_unmeasured(

@@ -65,7 +65,7 @@ def test_each_execution_is_one_sample_whatever_its_outcome(
         )
     }
     assert measured == {
-        "INSERT INTO items VALUES (?)": (2, 1),
+        "INSERT INTO items VALUES (?)": (1, 1),  # and one executemany
         "SELECT name FROM items WHERE id = ?": (1, 0),
         "SELECT ?": (1, 0),
     }

@@ -1,0 +1,313 @@
+"""What measuring a statement costs the application's process, beside what others take.
+
+    pip install -r requirements.txt -r benchmarks/requirements.txt
+    python -m benchmarks.overhead_statements              # about three minutes
+    python -m benchmarks.overhead_statements --dsn DSN    # a PostgreSQL of yours for the statements
+
+Every variant is a process of its own, because some peers patch the driver for the whole process.
+They wait for one another: a round runs each of them once, in random order, with the same
+statements of SQLAlchemy Core, twenty in a request. The cost of a statement is the CPU time of the
+process, exporters and flushers included, less that of the bare process in the same round; "on the
+path" is that of the thread that executes. A round is one flush, as a second is in production. Peers that are not
+installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+STATEMENTS_A_REQUEST = 20
+Request = Callable[[], AbstractContextManager[Any]]
+# Flushes and exports what a round left behind, so that it is paid for in that round.
+Finish = Callable[[], Any]
+
+
+def main() -> None:
+    options = _options()
+    if options.variant:
+        _work(options.variant, options.dsn, options.store)
+        return
+    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs")
+    print(", ".join(f"{name} {_version(name)}" for name in _PACKAGES if _version(name)))
+    with _servers() as (dsn, store):
+        for name, where in (("SQLite in memory", "sqlite://"), ("PostgreSQL", options.dsn or dsn)):
+            print(f"\n{name}, {options.rounds} rounds of {options.statements} statements")
+            _report(_measure(where, store, options.rounds, options.statements))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--dsn", default="", help="where the statements run; a server of its own")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--statements", type=int, default=5000)
+    parser.add_argument("--variant", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--store", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+@contextmanager
+def _servers() -> Iterator[tuple[str, str]]:
+    """Start a PostgreSQL, and yield the DSN of an empty database and of a store."""
+    from perfcore.db import connect
+    from perfcore.server.embedded import STORE_SETTINGS, Cluster, wheel_binaries
+    from perfcore.store.migrate import migrate
+
+    folder = Path(tempfile.mkdtemp(prefix="perfcore-bench-"))
+    folder.chmod(0o755)
+    try:
+        with Cluster(folder / "pg", wheel_binaries(folder), STORE_SETTINGS) as cluster:
+            with connect(cluster.dsn(), autocommit=True) as connection:
+                connection.execute("CREATE DATABASE application")
+                connection.execute("CREATE DATABASE store")
+            migrate(cluster.dsn("store"))
+            yield cluster.dsn("application"), cluster.dsn("store")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- the process of a variant -------------------------------------------------------------------
+
+
+def _work(variant: str, dsn: str, store: str) -> None:
+    """Answer each number of statements on stdin with "CPU ns of the process, of the thread"."""
+    pool = sa.StaticPool if dsn.startswith("sqlite") else sa.NullPool
+    engine = sa.create_engine(dsn, poolclass=pool)
+    request, finish = VARIANTS[variant](engine, store)
+    item = sa.table("item", sa.column("id"), sa.column("name"))
+    statement = sa.select(item.c.name).where(item.c.id == sa.bindparam("id"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TEMPORARY TABLE item (id int PRIMARY KEY, name text)")
+        connection.exec_driver_sql("INSERT INTO item VALUES (1, 'one'), (2, 'two')")
+        print("ready", flush=True)
+        for line in sys.stdin:
+            print(*_round(connection, statement, int(line), request, finish), flush=True)
+
+
+def _round(
+    connection: sa.Connection, statement: Any, count: int, request: Request, finish: Finish
+) -> tuple[int, int]:
+    process_ns, thread_ns = time.process_time_ns(), time.thread_time_ns()
+    for start in range(0, count, STATEMENTS_A_REQUEST):
+        with request():
+            for number in range(start, min(start + STATEMENTS_A_REQUEST, count)):
+                connection.execute(statement, {"id": 1 + number % 2}).all()
+    on_path_ns = time.thread_time_ns() - thread_ns
+    finish()
+    return time.process_time_ns() - process_ns, on_path_ns
+
+
+def _bare(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    return nullcontext, lambda: None
+
+
+def _limit(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    """Two clock reads and an append: nothing that measures can take less."""
+    taken: list[tuple[str, int, int]] = []
+    run, clock, append = engine.dialect.do_execute, time.perf_counter_ns, taken.append
+
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        started_ns = clock()
+        run(cursor, statement, parameters, context)
+        append((statement, started_ns, clock()))
+
+    engine.dialect.do_execute = execute
+    return nullcontext, taken.clear
+
+
+def _perfcore(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    from perfcore.collect import Recorder, watch
+    from perfcore.collect.buffer import CURRENT, RequestContext
+
+    folder = Path(tempfile.mkdtemp(prefix="perfcore-bench-"))
+    recorder = Recorder("bench", store, spool_folder=folder, sample_process=False)
+    watch(engine, recorder)
+
+    @contextmanager
+    def request() -> Iterator[None]:
+        context = RequestContext(recorder)
+        context.endpoint = "GET /items"
+        started_ns, token = time.perf_counter_ns(), CURRENT.set(context)
+        yield
+        CURRENT.reset(token)
+        recorder.request(context, started_ns, False)
+
+    return request, lambda: recorder.flush(30)
+
+
+def _opentelemetry(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> Any:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    SQLAlchemyInstrumentor().instrument(
+        engine=engine, tracer_provider=provider, skip_dep_check=True
+    )
+    tracer = provider.get_tracer("bench")
+    return lambda: tracer.start_as_current_span("GET /items"), provider.force_flush
+
+
+def _sentry(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    import sentry_sdk
+    from sentry_sdk.integrations.sqlalchemy import SqlalchemyIntegration
+    from sentry_sdk.transport import Transport
+
+    class Nowhere(Transport):
+        def capture_envelope(self, envelope: Any) -> None:
+            pass
+
+    sentry_sdk.init(
+        "http://key@localhost/1",
+        traces_sample_rate=1.0,
+        transport=Nowhere,
+        default_integrations=False,
+        integrations=[SqlalchemyIntegration()],
+    )
+    return (
+        lambda: sentry_sdk.start_transaction(name="GET /items", op="http.server"),
+        sentry_sdk.flush,
+    )
+
+
+def _elastic(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    import elasticapm
+
+    client = elasticapm.Client(
+        service_name="bench", disable_send=True, central_config=False, metrics_interval="0s",
+        cloud_provider="none", breakdown_metrics=False,
+    )  # fmt: skip
+    elasticapm.instrument()
+    engine.dispose()  # connections from before are not instrumented
+
+    @contextmanager
+    def request() -> Iterator[None]:
+        client.begin_transaction("request")
+        yield
+        client.end_transaction("GET /items", "HTTP 2xx")
+
+    return request, lambda: None
+
+
+VARIANTS: dict[str, Callable[[sa.Engine, str], tuple[Request, Finish]]] = {
+    "bare": _bare,
+    "limit": _limit,
+    "perfcore": _perfcore,
+    "opentelemetry": _opentelemetry,
+    "sentry": _sentry,
+    "elastic": _elastic,
+}
+_NEEDS = {
+    "opentelemetry": "opentelemetry-instrumentation-sqlalchemy",
+    "sentry": "sentry-sdk",
+    "elastic": "elastic-apm",
+}
+_PACKAGES = ("SQLAlchemy", "psycopg", *_NEEDS.values())
+
+
+def _version(package: str) -> str:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return ""
+
+
+# --- the rounds ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Costs:
+    """Microseconds of CPU a statement, one for each round."""
+
+    process_us: list[float] = field(default_factory=list)
+    path_us: list[float] = field(default_factory=list)
+
+
+def _measure(dsn: str, store: str, rounds: int, statements: int) -> dict[str, _Costs]:
+    wanted = [v for v in VARIANTS if v not in _NEEDS or _version(_NEEDS[v])]
+    costs = {variant: _Costs() for variant in wanted}
+    with contextlib.ExitStack() as stack:
+        workers = {v: stack.enter_context(_worker(v, dsn, store)) for v in wanted}
+        for number in range(-2, rounds):  # the first two warm up
+            for variant in random.sample(wanted, len(wanted)):
+                process_ns, path_ns = _ask(workers[variant], statements)
+                if number >= 0:
+                    costs[variant].process_us.append(process_ns / statements / 1000)
+                    costs[variant].path_us.append(path_ns / statements / 1000)
+    return costs
+
+
+@contextmanager
+def _worker(variant: str, dsn: str, store: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.overhead_statements", "--variant", variant]
+    dsn = dsn.replace("postgresql://", "postgresql+psycopg://")
+    with subprocess.Popen(
+        [*command, "--dsn", dsn, "--store", store],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        while (line := process.stdout.readline()) and line != "ready\n":
+            pass
+        yield process
+        process.stdin.close()
+
+
+def _ask(process: subprocess.Popen[str], statements: int) -> tuple[int, int]:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{statements}\n")
+    process.stdin.flush()
+    process_ns, path_ns = process.stdout.readline().split()
+    return int(process_ns), int(path_ns)
+
+
+def _report(costs: dict[str, _Costs]) -> None:
+    bare = costs.pop("bare")
+    print(f"  bare: {statistics.median(bare.process_us):.1f} us of CPU a statement")
+    print(f"  {'added, us':16}{'quartiles':>20}{'on the path':>26}{'times perfcore':>18}")
+    added = {
+        name: (_less(cost.process_us, bare.process_us), _less(cost.path_us, bare.path_us))
+        for name, cost in costs.items()
+    }
+    ours = statistics.median(added["perfcore"][0])
+    for name, (whole, path) in added.items():
+        median = statistics.median(whole)
+        print(
+            f"  {name:12}{median:8.2f}  {_quartiles(whole):>14}"
+            f"{statistics.median(path):12.2f}  {_quartiles(path):>14}{median / ours:14.1f}"
+        )
+
+
+def _less(these: list[float], bare: list[float]) -> list[float]:
+    return [cost - base for cost, base in zip(these, bare, strict=True)]
+
+
+def _quartiles(values: list[float]) -> str:
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{low:.2f} - {high:.2f}"
+
+
+if __name__ == "__main__":
+    main()
