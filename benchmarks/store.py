@@ -178,15 +178,19 @@ def _psql(dsn: str, cluster: Cluster, path: Path) -> None:
 
 
 def histograms(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
-    """Store minutes of a busy application: 20 series of 694 samples a minute (a million a day)."""
+    """Store minutes of 200 series with 694 samples each: a million a day and series."""
     chance = random.Random(2)
-    each, series = 694, 20
+    each, series = 694, 200
+    kinds = []
+    for _ in range(300):
+        h = Histogram()
+        h.record_all([chance.lognormvariate(3, 0.7) for _ in range(each)])
+        kinds.append(h)
     batches = []
-    for number in range(500):
+    for number in range(101):
         rollups = []
         for n in range(series):
-            h = Histogram()
-            h.record_all([chance.lognormvariate(3, 0.7) for _ in range(each)])
+            h = chance.choice(kinds)
             key = SeriesKey("shop", "api_endpoint", f"GET /page{n}", "ms")
             rollups.append(Rollup(key, NOW - number % 60 * MINUTE, h))
         batches.append(
@@ -196,8 +200,8 @@ def histograms(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
     with connect(dsn, autocommit=True) as connection:
         write_batch(connection, batches.pop(), ids)
         rates = []
-        for n in range(0, len(batches) - 99, 100):
-            part = batches[n : n + 100]
+        for n in range(0, len(batches) - 9, 10):
+            part = batches[n : n + 10]
             took = _timed(lambda p=part: [write_batch(connection, b, ids) for b in p])
             rates.append(len(part) * each * series / took)
     print(f"histograms of {each} samples, {series} a batch, a transaction a batch")
@@ -297,7 +301,7 @@ def fill(connection: Connection, requests: int) -> None:
             recent = at >= end - 2 * 86400
             writer.rollups("minute", kind, names[kind], at[recent], numbers[recent], values[recent])
         _fill_gauges(writer, gauges, chance, first, last, end)
-        _fill_work(connection, chance, at, of, of_statement, end)
+        _fill_work(connection, at, of_statement, end)
     for resolution, until in (("day", end // 86400 * 86400), ("hour", end // 3600 * 3600)):
         connection.execute(
             "INSERT INTO perfcore.rollup_progress VALUES (%s, to_timestamp(%s)) ON CONFLICT "
@@ -307,6 +311,9 @@ def fill(connection: Connection, requests: int) -> None:
     stale = "SELECT FROM perfcore.stale_totals LIMIT 1"
     while connection.execute(stale).fetchone() is not None:
         rollup._fill_totals(connection)
+    moved = "SELECT min(bucket_start) > %s - interval '28 hours' FROM perfcore.endpoint_statements"
+    while connection.execute(moved, (NOW,)).fetchone() == (False,):
+        rollup._thin_work(connection, NOW)
     connection.execute(
         "INSERT INTO perfcore.database_deltas SELECT 1, t - interval '10 min', t, 1000, 10, 5, 0, "
         "0, 0, 3, 1 FROM generate_series(%s::timestamptz - interval '14 days', %s, '10 min') AS t",
@@ -330,34 +337,38 @@ def _fill_gauges(
             writer.rollups(resolution, kind, [name], at[some], none[some], values[some])
 
 
-def _fill_work(
-    connection: Connection, chance: Any, at: Ints, of: Ints, statement: Ints, end: int
-) -> None:
-    """Write who ran what, and the server's view, as finely as the roller leaves it."""
-    for low, high, width in rollup_ages(end):
+def _fill_work(connection: Connection, at: Ints, statement: Ints, end: int) -> None:
+    """Write who ran what, and the server's view of it, as finely as the roller leaves it."""
+    move = end // 3600 * 3600 - 26 * 3600
+    for low, high, asked_s, read_s in (
+        (end - 14 * 86400, move, 3600, 3600), (move, end - 4 * 3600, 600, 600),
+        (end - 4 * 3600, end, 60, 10),
+    ):  # fmt: skip
         some = (at >= low) & (at < high)
-        keys, calls = np.unique(at[some] // width * len(of) + statement[some], return_counts=True)
-        with connection.cursor().copy(
-            "COPY perfcore.endpoint_statements FROM STDIN"
-        ) as endpoint_rows:
-            for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
-                bucket, fp = divmod(key, len(of))
-                endpoint = f"GET /resource{fp // STATEMENTS_AN_ENDPOINT}/{{id}}"
-                start = datetime.fromtimestamp(bucket * width // 60 * 60, UTC)
-                endpoint_rows.write_row((start, "shop", endpoint, fp + 1, n, 0.6 * 27 * n, n, 0, 1))
-        with connection.cursor().copy("COPY perfcore.statement_deltas FROM STDIN") as deltas:
-            for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
-                bucket, fp = divmod(key, len(of))
-                start = datetime.fromtimestamp(bucket * width, UTC)
-                deltas.write_row(
-                    (1, fp + 1, start, start + timedelta(seconds=width), n, 16.0 * n, n, 9 * n,
-                     n, 0, 0, 0)
-                )  # fmt: skip
+        _write_asked(connection, at[some] // asked_s, statement[some], asked_s)
+        _write_read(connection, at[some] // read_s, statement[some], read_s)
 
 
-def rollup_ages(end: int) -> list[tuple[int, int, int]]:
-    """Return (from, to, width) in seconds: how finely work of that age is kept."""
-    return [(end - 14 * 86400, end - 86400, 3600), (end - 86400, end, 10)]
+def _write_asked(connection: Connection, slot: Ints, statement: Ints, width_s: int) -> None:
+    total = ENDPOINTS * STATEMENTS_AN_ENDPOINT
+    keys, calls = np.unique(slot * total + statement, return_counts=True)
+    with connection.cursor().copy("COPY perfcore.endpoint_statements FROM STDIN") as copy:
+        for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
+            at, fp = divmod(key, total)
+            endpoint = f"GET /resource{fp // STATEMENTS_AN_ENDPOINT}/{{id}}"
+            start = datetime.fromtimestamp(at * width_s, UTC)
+            copy.write_row((start, "shop", endpoint, fp + 1, n, 16.0 * n, n, 0, 1))
+
+
+def _write_read(connection: Connection, slot: Ints, statement: Ints, width_s: int) -> None:
+    total = ENDPOINTS * STATEMENTS_AN_ENDPOINT
+    keys, calls = np.unique(slot * total + statement, return_counts=True)
+    with connection.cursor().copy("COPY perfcore.statement_deltas FROM STDIN") as copy:
+        for key, n in zip(keys.tolist(), calls.tolist(), strict=True):
+            at, fp = divmod(key, total)
+            start = datetime.fromtimestamp(at * width_s, UTC)
+            ended = start + timedelta(seconds=width_s)
+            copy.write_row((1, fp + 1, start, ended, n, 16.0 * n, n, 9 * n, n, 0, 0, 0))
 
 
 def overview(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
@@ -434,11 +445,115 @@ def rolling(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
     print(f"  {hours:,} hours and {days:,} days  {took:.2f} s; a round without work {again:.3f} s")
 
 
+# Bytes ------------------------------------------------------------------------------------------
+
+
+def size(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
+    """Say what a million requests to 200 endpoints take, with a statement of three each."""
+    requests = 1_000_000
+    tables = (
+        "performance_metrics", "metric_rollups_minute", "metric_rollups_hour",
+        "metric_rollups_day", "metric_totals", "endpoint_statements",
+    )  # fmt: skip
+    print("bytes of a million requests, each with a statement: heap + indexes, MB")
+    print(f"  {'':<24}" + "".join(f"{f'over {hours} h':>18}" for hours in (1, 24)))
+    columns = []
+    for hours in (1, 24):
+        with _store(cluster, f"size_{hours}") as filled:
+            with connect(filled, autocommit=True) as connection:
+                _million(connection, requests, hours)
+                columns.append([_bytes(connection, table) for table in tables])
+    for table, *sizes in zip(tables, *columns, strict=True):
+        cells = [f"{heap / 1e6:.1f} + {index / 1e6:.1f}" for heap, index in sizes]
+        print(f"  {table:<24}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+def _million(connection: Connection, requests: int, hours: int) -> None:
+    chance = np.random.default_rng(5)
+    endpoints = [f"GET /resource{n}/{{id}}" for n in range(ENDPOINTS)]
+    statements = [f"{n:016x}" for n in range(1, ENDPOINTS * STATEMENTS_AN_ENDPOINT + 1)]
+    names = {"api_endpoint": endpoints, "database_query": statements}
+    keys = [(kind, name) for kind, found in names.items() for name in found]
+    connection.execute(
+        "INSERT INTO perfcore.series (service, metric_type, metric_name, unit) "
+        "SELECT 'shop', kind, name, 'ms' FROM unnest(%s::text[], %s::text[]) AS n (kind, name)",
+        ([k for k, _ in keys], [n for _, n in keys]),
+    )
+    rows = connection.execute("SELECT metric_type, metric_name, series_id FROM perfcore.series")
+    writer = _Writer(connection, {(k, n): i for k, n, i in rows})
+    end = int(NOW.timestamp()) // 86400 * 86400
+    at = chance.integers(end - hours * 3600, end, requests)
+    of = chance.integers(0, ENDPOINTS, requests)
+    of_statement = of * STATEMENTS_AN_ENDPOINT + chance.integers(0, 3, requests)
+    ms = chance.lognormal(3, 0.8, requests)
+    for kind, numbers, values in (
+        ("api_endpoint", of, ms), ("database_query", of_statement, ms * 0.6),
+    ):  # fmt: skip
+        for resolution in ("minute", "hour", "day"):
+            writer.rollups(resolution, kind, names[kind], at, numbers, values)
+        kept = min(1.0, 500 * hours * 3600 / requests / 2)  # of a process's 500 rows a second
+        with connection.cursor().copy(query("ingest_raw").encode()) as copy:
+            for second, n, value in zip(
+                at.tolist(), numbers.tolist(), values.tolist(), strict=True
+            ):
+                if chance.random() < kept:
+                    when = datetime.fromtimestamp(second, UTC)
+                    copy.write_row((kind, names[kind][n], value, when, "shop", "ms", False, 1))
+    _write_asked(connection, at // 60, of_statement, 60)
+    stale = "SELECT FROM perfcore.stale_totals LIMIT 1"
+    while connection.execute(stale).fetchone() is not None:
+        rollup._fill_totals(connection)
+    connection.execute("VACUUM FULL perfcore.metric_totals")
+
+
+def _bytes(connection: Connection, table: str) -> tuple[int, int]:
+    row = connection.execute(
+        "SELECT sum(pg_table_size(c.oid))::bigint, sum(pg_indexes_size(c.oid))::bigint "
+        "FROM pg_class c WHERE c.oid = %(table)s::regclass "
+        "OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %(table)s::regclass)",
+        {"table": f"perfcore.{table}"},
+    ).fetchone()
+    return (int(row[0] or 0), int(row[1] or 0)) if row else (0, 0)
+
+
+# Letting go -------------------------------------------------------------------------------------
+
+
+def expiry(dsn: str, cluster: Cluster, options: argparse.Namespace) -> None:
+    """Delete a day of minutes, as the roller does, and take batches meanwhile."""
+    series, minutes = options.series, 24 * 60
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO perfcore.metric_rollups (resolution, bucket_start, series_id, count, "
+            "sum, min, max, buckets, merged) "
+            "SELECT 'minute', %s::timestamptz - m * interval '1 minute', n, 60, 1, 1, 1, "
+            "decode(repeat('03', 80), 'hex'), true "
+            "FROM generate_series(1, %s) AS m, generate_series(1, %s) AS n",
+            (NOW - 20 * DAY, minutes, series),
+        )
+        connection.execute("VACUUM ANALYZE perfcore.metric_rollups")
+        oldest = NOW - 20 * DAY - minutes * MINUTE
+        took = [
+            _timed(
+                lambda n=n: connection.execute(
+                    query("rollup_expire_rollups").encode(),
+                    {"resolution": "minute", "before": oldest + (n + 1) * 60 * MINUTE},
+                )
+            )
+            for n in range(24)
+        ]
+    rows = series * minutes
+    print(f"letting go of {rows:,} minutes of a day by DELETE, an hour at a time")
+    print(f"  {sum(took):.1f} s in all = {sum(took) / 864:.3f} % of a processor's day")
+
+
 PARTS: dict[str, Callable[[str, Cluster, argparse.Namespace], None]] = {
     "raw": raw,
     "histograms": histograms,
     "overview": overview,
     "rollup": rolling,
+    "bytes": size,
+    "expiry": expiry,
 }
 
 if __name__ == "__main__":

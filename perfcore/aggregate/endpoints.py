@@ -31,7 +31,7 @@ from perfcore.store.read_rollups import (
     service_rollups,
     totals,
 )
-from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor
+from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor, whole_days
 from perfcore.types import MetricType, TimeRange
 
 # A day is drawn from its minutes: hours would leave 24 points of it.
@@ -189,11 +189,15 @@ def summary(
     now: datetime | None = None,
 ) -> Summary:
     """Return the overview's numbers of a range, all from one snapshot of the store."""
-    span = {"start": r.start, "end": r.end, "service": service, "endpoint": None}
+    first_day, last_day = whole_days(r, now or datetime.now(UTC))
+    span = {
+        "start": floor(r.start, MINUTE), "end": r.end, "service": service,
+        "first_day": first_day, "last_day": last_day,
+    }  # fmt: skip
     with snapshot(store) as seen:
         requests = totals(seen, r, MetricType.API_ENDPOINT, service, None, now)
         memory = rollups(seen, r, MetricType.MEMORY, service, ["process.memory.rss"], None, now)
-        [(db_ms,)] = seen.rows("endpoints_database_time", span | {"start": floor(r.start, MINUTE)})
+        [(db_ms,)] = seen.rows("endpoints_database_time", span)
         [(hit, read)] = seen.rows("endpoints_blocks", {"start": r.start, "end": r.end})
     total = merge_rows(requests, [""] * len(requests)).get("", Merged())
     rss = merge_rows(memory, [""] * len(memory)).get("", Merged())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from perfcore.aggregate.frames import (
     TEXT,
     TIME,
     WHOLE,
+    Buckets,
     frame,
     ratio,
 )
@@ -26,7 +27,7 @@ from perfcore.normalise import fingerprint_hex, from_hex
 from perfcore.store.fetch import fetch, snapshot
 from perfcore.store.read import StatementDetail, StoredPlan, plans, statement
 from perfcore.store.read_rollups import rollups
-from perfcore.store.resolution import MINUTE, floor
+from perfcore.store.resolution import HOUR, MINUTE, WORK_KEPT_FINE, floor, whole_days
 from perfcore.types import MetricType, TimeRange
 
 __all__ = [
@@ -77,8 +78,10 @@ def statement_table(
     Calls and times are the server's, of the readings that ended in the range; `p95_ms` is
     what applications measured, nan for statements that no hook saw.
     """
+    first_day, last_day = whole_days(r, now or datetime.now(UTC))
     filters = {
         "start": r.start, "end": r.end, "target_id": target_id, "minute": floor(r.start, MINUTE),
+        "first_day": first_day, "last_day": last_day,
     }  # fmt: skip
     with snapshot(store) as seen:
         found = seen.rows("statements_table", filters)
@@ -124,6 +127,9 @@ def statement_trend(
     counts for the step in which it ended.
     """
     buckets, resolution = trend_buckets(r, now)
+    if r.start < (now or datetime.now(UTC)) - WORK_KEPT_FINE and buckets.width < HOUR:
+        # The server's readings are by the hour there: shorter steps would be all peaks and gaps.
+        buckets, resolution = Buckets(r, HOUR, now), "hour"
     filters = {
         "target_id": target_id, "fingerprint": fingerprint, "start": buckets.range.start,
         "end": buckets.range.end, "width_s": buckets.width.total_seconds(),

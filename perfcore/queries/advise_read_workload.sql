@@ -18,7 +18,7 @@ WITH settled AS (
            sum(d.total_exec_time_ms) AS total_exec_time_ms, sum(d.rows) AS rows,
            sum(d.shared_blks_hit) AS shared_blks_hit, sum(d.shared_blks_read) AS shared_blks_read,
            sum(d.temp_blks_written) AS temp_blks_written, max(c.at) AS settled_at
-      FROM perfcore.statement_deltas AS d
+      FROM perfcore.statement_work AS d
       JOIN perfcore.statements AS s USING (target_id, queryid)
       LEFT JOIN settled AS c USING (fingerprint)
      WHERE d.target_id = %(target_id)s AND d.interval_end > %(since)s
@@ -26,7 +26,7 @@ WITH settled AS (
      GROUP BY s.fingerprint, d.queryid, s.text
 ), seen AS (
     SELECT min(interval_start) AS first, max(interval_end) AS last
-      FROM perfcore.statement_deltas
+      FROM perfcore.statement_work
      WHERE target_id = %(target_id)s AND interval_end > %(since)s
 )
 SELECT fingerprint,

@@ -3,7 +3,7 @@ WITH ran AS (
     SELECT fingerprint, sum(calls)::bigint AS calls, sum(duration_ms) AS total_ms,
            sum(requests)::bigint AS requests,
            sum(repeated_requests)::bigint AS repeated_requests, max(max_calls) AS max_calls
-      FROM perfcore.endpoint_statements
+      FROM perfcore.endpoint_work
      WHERE bucket_start >= %(start)s AND bucket_start < %(end)s
        AND endpoint = %(endpoint)s
        AND (%(service)s::text IS NULL OR service = %(service)s)

@@ -1,6 +1,6 @@
 -- In the store: the endpoints that ran the statements, those that spent most on them first.
 SELECT service, endpoint
-  FROM perfcore.endpoint_statements
+  FROM perfcore.endpoint_work
  WHERE fingerprint = ANY (%(fingerprints)s)
    AND bucket_start >= %(start)s
    AND bucket_start < %(end)s

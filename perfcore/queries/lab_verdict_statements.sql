@@ -4,7 +4,7 @@ SELECT s.fingerprint,
        sum(d.calls)::bigint AS calls,
        sum(d.total_exec_time_ms) AS total_ms,
        sum(d.shared_blks_hit + d.shared_blks_read)::bigint AS blocks
-  FROM perfcore.statement_deltas d
+  FROM perfcore.statement_work d
   JOIN perfcore.statements s USING (target_id, queryid)
  WHERE d.target_id = %(target_id)s
    AND s.fingerprint = ANY (%(fingerprints)s)

@@ -1,6 +1,6 @@
 -- In the store: the statements that name a table, by the time they took, the heaviest first.
 SELECT s.fingerprint
-  FROM perfcore.statement_deltas d
+  FROM perfcore.statement_work d
   JOIN perfcore.statements s USING (target_id, queryid)
  WHERE d.target_id = %(target_id)s
    AND d.interval_start >= %(start)s

@@ -1,6 +1,6 @@
 -- Who ran a statement.
 SELECT service, endpoint, sum(calls)::bigint, sum(requests)::bigint, sum(duration_ms)
-  FROM perfcore.endpoint_statements
+  FROM perfcore.endpoint_work
  WHERE fingerprint = %(fingerprint)s
    AND bucket_start >= %(start)s AND bucket_start < %(end)s
  GROUP BY service, endpoint

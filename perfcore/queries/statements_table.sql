@@ -1,17 +1,48 @@
--- Statements of a range by target and fingerprint; text and queryid are of the one that ran longest.
-WITH ran AS (
+-- Statements of a range by target and fingerprint, whole days from their sums; text and queryid
+-- are of the one that ran longest.
+WITH work AS (
+    SELECT target_id, queryid, calls, total_exec_time_ms, rows, shared_blks_hit,
+           shared_blks_read, temp_blks_written
+      FROM perfcore.statement_delta_days
+     WHERE bucket_start >= %(first_day)s AND bucket_start < %(last_day)s
+    UNION ALL
+    SELECT target_id, queryid, calls, total_exec_time_ms, rows, shared_blks_hit,
+           shared_blks_read, temp_blks_written
+      FROM perfcore.statement_delta_hours
+     WHERE interval_end > %(start)s AND interval_end <= %(first_day)s
+    UNION ALL
+    SELECT target_id, queryid, calls, total_exec_time_ms, rows, shared_blks_hit,
+           shared_blks_read, temp_blks_written
+      FROM perfcore.statement_delta_hours
+     WHERE interval_end > %(last_day)s AND interval_end <= %(end)s
+    UNION ALL
+    SELECT target_id, queryid, calls, total_exec_time_ms, rows, shared_blks_hit,
+           shared_blks_read, temp_blks_written
+      FROM perfcore.statement_deltas
+     WHERE interval_end > %(start)s AND interval_end <= %(end)s
+), ran AS (
     SELECT target_id, queryid, sum(calls) AS calls, sum(total_exec_time_ms) AS total_ms,
            sum(rows) AS rows, sum(shared_blks_hit) AS hit, sum(shared_blks_read) AS read,
            sum(temp_blks_written) AS temp
-      FROM perfcore.statement_deltas
-     WHERE interval_end > %(start)s AND interval_end <= %(end)s
-       AND (%(target_id)s::integer IS NULL OR target_id = %(target_id)s)
+      FROM work
+     WHERE %(target_id)s::integer IS NULL OR target_id = %(target_id)s
      GROUP BY target_id, queryid
-), endpoints AS (
-    SELECT fingerprint, count(DISTINCT (service, endpoint)) AS endpoints
-      FROM perfcore.endpoint_statements
+), callers AS (
+    SELECT fingerprint, service, endpoint FROM perfcore.endpoint_statement_days
+     WHERE bucket_start >= %(first_day)s AND bucket_start < %(last_day)s
+    UNION ALL
+    SELECT fingerprint, service, endpoint FROM perfcore.endpoint_statement_hours
+     WHERE bucket_start >= %(minute)s AND bucket_start < %(first_day)s
+    UNION ALL
+    SELECT fingerprint, service, endpoint FROM perfcore.endpoint_statement_hours
+     WHERE bucket_start >= %(last_day)s AND bucket_start < %(end)s
+    UNION ALL
+    SELECT fingerprint, service, endpoint FROM perfcore.endpoint_statements
      WHERE bucket_start >= %(minute)s AND bucket_start < %(end)s
-       AND endpoint <> '(unattributed)'
+), endpoints AS (
+    SELECT fingerprint, count(*) AS endpoints
+      FROM (SELECT fingerprint FROM callers WHERE endpoint <> '(unattributed)'
+             GROUP BY fingerprint, service, endpoint) AS pairs
      GROUP BY fingerprint
 ), slow AS (
     SELECT fingerprint, count(*) AS slow_count

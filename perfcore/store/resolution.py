@@ -15,6 +15,9 @@ UNITS = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 FINER = {"day": "hour", "hour": "minute"}
 # Older edges may have lost their fine rows to retention (14 and 180 days, with an hour to spare).
 FINE_ROWS_KEPT = {"minute": timedelta(days=14) - HOUR, "hour": timedelta(days=180) - HOUR}
+# What ran is kept as it came, or in ten minutes, for this long; then by the hour and by the day.
+WORK_KEPT_FINE = DAY + 2 * HOUR
+WORK_HOURS_KEPT = timedelta(days=14) - HOUR
 MINUTES_UP_TO = timedelta(hours=6)
 HOURS_UP_TO = timedelta(days=14)
 MAX_POINTS = 240
@@ -81,6 +84,17 @@ def bucket_width(r: TimeRange, *, at_least: timedelta = MINUTE) -> timedelta:
 def aligned(r: TimeRange, width: timedelta) -> TimeRange:
     """Return the range with its start moved back to a bucket's, so that no first bucket is cut."""
     return TimeRange(floor(r.start, width), r.end)
+
+
+def whole_days(r: TimeRange, now: datetime) -> tuple[datetime, datetime]:
+    """Return where the whole days of a range begin and end; both at its end when it has none.
+
+    A first day that was cut is whole when its hours are no longer kept.
+    """
+    widened = r.start < now - WORK_HOURS_KEPT
+    first = floor(r.start, DAY) if widened else ceil(r.start, DAY)
+    last = floor(r.end, DAY)
+    return (first, last) if first < last else (r.end, r.end)
 
 
 def segments(

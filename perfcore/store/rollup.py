@@ -19,6 +19,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from perfcore.db import query
+from perfcore.store.resolution import WORK_KEPT_FINE, floor
 from perfcore.store.targets import run
 from perfcore.store.vectors import SummedRow, add_up_joined_rows, add_up_rows
 
@@ -37,6 +38,8 @@ _LENGTH = {
 _SOURCE = {"hour": "minute", "day": "hour"}
 _LOCK_KEY = 0x50435F726F6C6C
 _BUCKETS_A_PASS = 3000
+_WORK_AS_IT_CAME = timedelta(hours=4)  # a verdict on a change looks two hours back
+_HOURS_MOVED_A_PASS = 48
 _TOTALS_A_PASS = 100
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _MADE_AT_ONCE = 6  # hours or days a transaction
@@ -82,13 +85,7 @@ def _roll(connection: Connection, now: datetime, made: int, dropped: int) -> Rol
     hours = _advance(connection, "hour", closed)
     rolled_hours = _rolled_until(connection, "hour")
     days = _advance(connection, "day", rolled_hours) if rolled_hours else 0
-    with connection.transaction():
-        run(
-            connection,
-            "rollup_merge_endpoint_statements",
-            since=closed - timedelta(hours=2),
-            before=closed,
-        )
+    _thin_work(connection, closed)
     _fill_totals(connection)
     _expire(connection, now)
     return RollReport(True, merged, hours, days, made, dropped)
@@ -165,6 +162,35 @@ def _next_start(connection: Connection, resolution: str) -> datetime | None:
 def _rolled_until(connection: Connection, resolution: str) -> datetime | None:
     rows = run(connection, "rollup_progress", resolution=resolution)
     return rows[0]["rolled_until"] if rows else None
+
+
+def _thin_work(connection: Connection, closed: datetime) -> None:
+    """Keep what ran by the minute, after hours by ten minutes, after a day by the hour and day."""
+    with connection.transaction():
+        run(
+            connection,
+            "rollup_merge_endpoint_statements",
+            since=closed - timedelta(hours=2),
+            before=closed,
+        )
+    thin_until = floor(closed - _WORK_AS_IT_CAME, timedelta(minutes=10))
+    move_until = floor(closed - WORK_KEPT_FINE, timedelta(hours=1))
+    for table in ("endpoint_statements", "statement_deltas"):
+        with connection.transaction():
+            since = thin_until - timedelta(hours=1)
+            run(connection, f"rollup_thin_{table}", since=since, before=thin_until)
+        _move_work(connection, table, move_until)
+
+
+def _move_work(connection: Connection, table: str, until: datetime) -> None:
+    for _ in range(_HOURS_MOVED_A_PASS):
+        oldest = run(connection, f"rollup_first_{table}", before=until)[0]["at"]
+        if oldest is None:
+            return
+        start = _floor(oldest, "hour")
+        span = {"start": start, "end": start + _LENGTH["hour"], "day": _floor(start, "day")}
+        with connection.transaction():
+            run(connection, f"rollup_move_{table}", **span)
 
 
 def _total(connection: Connection, resolution: str, bucket: datetime) -> None:
@@ -264,9 +290,11 @@ def _expire(connection: Connection, now: datetime) -> None:
             run(connection, "rollup_expire_totals", resolution=resolution, before=before)
     for table in (
         "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
-        "slow_queries",
+        "slow_queries", "endpoint_statement_hours", "statement_delta_hours",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
+    for table in ("endpoint_statement_days", "statement_delta_days"):
+        run(connection, f"rollup_expire_{table}", before=now - KEPT["hour"])
 
 
 def _keep_partitions(connection: Connection, now: datetime, days_kept: int) -> tuple[int, int]:

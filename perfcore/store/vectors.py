@@ -34,6 +34,7 @@ _LIMBS = 4  # of 32 bits: sums of up to 16 bytes are added by arrays
 # sum, min, max and the bytes.
 SummedRow = tuple[int, int, int, float, float, float, bytes]
 _CELLS_A_BUCKET = 16  # up to here a table with a cell for each place is faster than sorting
+_MOST_CELLS = 1 << 28
 _MOST_FLOAT = 1 << 53  # numpy's counting by weight is exact up to here
 
 
@@ -52,8 +53,36 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
+class _Side:
+    """Buckets of one sign, of many histograms; in the order sign * (running + offset).
+
+    Some may count 0: tokens that only go up.
+    """
+
+    sign: int
+    group: Ints  # a value for each histogram
+    sizes: _Numbers  # how many buckets
+    offset: _Numbers
+    running: _Numbers  # a value for each bucket
+    times: _Numbers
+
+    def places(self, group_width: int, low: int) -> _Numbers:
+        """Return group * width + order - low of each bucket."""
+        start = self.group * group_width - low + self.sign * self.offset.astype(np.int64)
+        spread = np.repeat(start.astype(self.running.dtype), self.sizes)
+        return spread + self.running if self.sign > 0 else spread - self.running
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the least and the most order."""
+        ends = np.cumsum(self.sizes)
+        first = self.sign * (self.running[ends - self.sizes] + self.offset)
+        last = self.sign * (self.running[ends - 1] + self.offset)
+        return int(min(first.min(), last.min())), int(max(first.max(), last.max()))
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
-    """What histograms hold: a value each, and all their buckets with the group they are of."""
+    """What histograms hold: a value each, and all their buckets."""
 
     group: Ints
     errors: _Numbers
@@ -61,9 +90,7 @@ class _Read:
     long_units: Mapping[int, int]  # row -> sum
     least: Floats
     most: Floats
-    group_of: _Numbers
-    order: _Numbers
-    times: _Numbers
+    sides: list[_Side]
 
 
 def add_up(blobs: Sequence[bytes], group: Ints, groups: int) -> Sums:
@@ -128,13 +155,8 @@ def _add(parts: Sequence[_Read], groups: int) -> Sums:
         np.add.at(errors, read.group, read.errors)
         np.minimum.at(least, read.group, read.least)
         np.maximum.at(most, read.group, read.most)
-    empty = [np.empty(0, np.int64)]
-    group_of, orders, times = _count(
-        np.concatenate([read.group_of for read in parts] or empty),
-        np.concatenate([read.order for read in parts] or empty),
-        np.concatenate([read.times for read in parts] or empty),
-        groups,
-    )
+    sides = [side for read in parts for side in read.sides if len(side.sizes)]
+    group_of, orders, times = _count(sides, groups)
     counts = np.zeros(groups, np.int64)
     np.add.at(counts, group_of, times)
     bounds = np.searchsorted(group_of, np.arange(groups + 1))
@@ -153,25 +175,35 @@ def _units(parts: Sequence[_Read], groups: int) -> list[int]:
     return units
 
 
-def _count(
-    group: _Numbers, order: _Numbers, times: _Numbers, groups: int
-) -> tuple[Ints, Ints, Ints]:
+def _count(sides: Sequence[_Side], groups: int) -> tuple[Ints, Ints, Ints]:
     """Return group, order and count of each bucket that holds something, in that order."""
-    if not len(order):
+    if not sides:
         return (np.empty(0, np.int64),) * 3
-    low = int(order.min())
-    width = int(order.max()) - low + 1
-    if groups * width <= _CELLS_A_BUCKET * len(order) and int(times.sum()) < _MOST_FLOAT:
-        flat = group * width + (order - low)
-        cells = np.bincount(flat, times, groups * width).astype(np.int64)
+    bounds = [side.bounds() for side in sides]
+    low = min(least for least, _ in bounds)
+    width = max(most for _, most in bounds) - low + 1
+    buckets = sum(len(side.times) for side in sides)
+    total = sum(int(side.times.sum()) for side in sides)
+    if groups * width <= min(_CELLS_A_BUCKET * buckets, _MOST_CELLS) and total < _MOST_FLOAT:
+        cells = np.zeros(groups * width)
+        for side in sides:
+            cells += np.bincount(side.places(width, low), side.times, len(cells))
         filled = np.flatnonzero(cells)
-        return filled // width, filled % width + low, cells[filled]
+        return filled // width, filled % width + low, cells[filled].astype(np.int64)
+    flat = np.concatenate([_wide(side).places(_SPAN, -_HALF) for side in sides])
+    times = np.concatenate([side.times for side in sides])
     some = np.flatnonzero(times)
-    flat = group[some].astype(np.int64) * _SPAN + order[some] + _HALF
-    flat, inverse = np.unique(flat, return_inverse=True)
+    flat, inverse = np.unique(flat[some], return_inverse=True)
     counts = np.zeros(len(flat), np.int64)
     np.add.at(counts, inverse, times[some])
     return flat // _SPAN, flat % _SPAN - _HALF, counts
+
+
+def _wide(side: _Side) -> _Side:
+    """Return the same with 64 bits, for places that need them."""
+    orders = side.running + np.repeat(side.offset, side.sizes)
+    group = np.repeat(side.group, side.sizes)
+    return _loose(side.sign, group, orders.astype(np.int64), side.times)
 
 
 def _read_new(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
@@ -184,16 +216,13 @@ def _read_new(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
     below = numbers[first + 2]
     middle = first + 3 + np.where(below > 0, below + 1, 0)
     zeros = numbers[first + 1]
-    some = np.flatnonzero(zeros)
     sides = [
-        (group[some], np.zeros(len(some), np.int64), zeros[some]),
+        _zeros(group, zeros),
         _side(numbers, group, first + 3, below, -1),
         _side(numbers, group, middle, ends - middle - 1, 1),
     ]
     limbs, long_units = _read_units(data, sum_starts, body_starts)
-    return _Read(
-        group, numbers[first], limbs, long_units, edges[:, 0], edges[:, 1], *_joined(sides)
-    )
+    return _Read(group, numbers[first], limbs, long_units, edges[:, 0], edges[:, 1], sides)
 
 
 def _cut(values: Any, starts: Ints, lengths: _Numbers) -> Any:
@@ -224,30 +253,32 @@ def _read_units(data: _Bytes, starts: Ints, ends: Ints) -> tuple[Ints, dict[int,
     return limbs, long_units
 
 
-def _side(
-    numbers: _Numbers, group: Ints, start: Ints, tokens: _Numbers, sign: int
-) -> tuple[_Numbers, _Numbers, _Numbers]:
-    """Return group, order and count of one side's buckets; its first index lies at `start`.
+def _zeros(group: Ints, zeros: _Numbers) -> _Side:
+    some = np.flatnonzero(zeros)
+    return _loose(1, group[some], np.zeros(len(some), np.int64), zeros[some])
 
-    Among them are buckets with count 0, for tokens that only go up.
-    """
+
+def _loose(sign: int, group: Ints, orders: Ints, times: _Numbers) -> _Side:
+    """Return buckets as a side on which each is a histogram of its own."""
+    ones, none = np.ones(len(group), np.int64), np.zeros(len(group), np.int64)
+    return _Side(sign, group, ones, none, orders, times)
+
+
+def _side(numbers: _Numbers, group: Ints, start: Ints, tokens: _Numbers, sign: int) -> _Side:
+    """Return the buckets of one side of many histograms; its first index lies at `start`."""
     filled = np.flatnonzero(tokens > 0)
     start, tokens = start[filled], tokens[filled]
-    if not len(filled):
-        return numbers[:0], numbers[:0], numbers[:0]
     token = _cut(numbers, start + 1, tokens)
     times = token >> 3
     step = (token & 7) + 1
     far = np.flatnonzero(token < 8)
     step[far] = 8 << token[far]
-    # With 32 bits this may wrap around, and the difference below wraps back.
+    # With 32 bits this may wrap around, and the sum with the offset wraps back.
     running = np.cumsum(step, dtype=step.dtype)
     first = numbers[start].astype(np.int64)
     before = np.cumsum(tokens) - tokens
-    base = ((first >> 1) ^ -(first & 1)) - 1 + SHIFT - (running[before] - step[before])
-    running += np.repeat(base.astype(running.dtype), tokens)
-    group_of = np.repeat(group[filled].astype(running.dtype), tokens)
-    return group_of, running if sign > 0 else -running, times
+    offset = ((first >> 1) ^ -(first & 1)) - 1 + SHIFT - (running[before] - step[before])
+    return _Side(sign, group[filled], tokens, offset.astype(running.dtype), running, times)
 
 
 def _read_old(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
@@ -261,21 +292,18 @@ def _read_old(data: _Bytes, group: Ints, starts: Ints, lengths: Ints) -> _Read:
     lengths = np.fromiter(map(len, rests), np.int64, len(rests))
     numbers, first = _varints(np.frombuffer(b"".join(rests), np.uint8), lengths)
     zeros, below = numbers[first + 1], numbers[first + 2]
-    some = np.flatnonzero(zeros)
     middle = first + 3 + 2 * below
     sides = [
-        (group[some], np.zeros(len(some), np.int64), zeros[some]),
+        _zeros(group, zeros),
         _old_side(numbers, group, first + 3, below, -1),
         _old_side(numbers, group, middle + 1, numbers[middle], 1),
     ]
     units = dict(enumerate(map(to_units, heads[:, 0].tolist())))
     limbs = np.zeros((len(heads), _LIMBS), np.int64)
-    return _Read(group, numbers[first], limbs, units, heads[:, 1], heads[:, 2], *_joined(sides))
+    return _Read(group, numbers[first], limbs, units, heads[:, 1], heads[:, 2], sides)
 
 
-def _old_side(
-    numbers: _Numbers, group: Ints, start: Ints, length: _Numbers, sign: int
-) -> tuple[_Numbers, _Numbers, _Numbers]:
+def _old_side(numbers: _Numbers, group: Ints, start: Ints, length: _Numbers, sign: int) -> _Side:
     row = np.repeat(np.arange(len(length)), length)
     before = np.cumsum(length) - length  # pairs in earlier rows
     nth = np.arange(len(row)) - before[row]
@@ -287,16 +315,7 @@ def _old_side(
     some = length > 0
     earlier = np.zeros(len(length), np.int64)
     earlier[some] = running[before[some]] - gaps[before[some]]
-    return group[row], sign * (running - earlier[row] + SHIFT), numbers[gap_at + 1]
-
-
-def _joined(sides: Sequence[tuple[_Numbers, ...]]) -> tuple[_Numbers, _Numbers, _Numbers]:
-    filled = [side for side in sides if len(side[0])] or sides[:1]
-    group, order, times = (
-        column[0] if len(filled) == 1 else np.concatenate(column)
-        for column in zip(*filled, strict=True)
-    )
-    return group, order, times
+    return _loose(sign, group[row], running - earlier[row] + SHIFT, numbers[gap_at + 1])
 
 
 def _varints(data: _Bytes, lengths: Ints) -> tuple[_Numbers, Ints]:

@@ -57,3 +57,13 @@ def test_many_alike_are_counted_in_a_table_and_few_unlike_by_sorting() -> None:
             for n in range(groups)
         ]
         assert encode(add_up(blobs, group, groups)) == wanted
+
+
+def test_positions_that_need_more_than_32_bits_come_out_right() -> None:
+    apart = [recorded([(1e-11, False, 1), (1e300, False, 1)])] * 70_000
+    wanted = Histogram.merged([Histogram.from_bytes(apart[0])])
+    for groups in (1, 10_000):
+        found = encode(add_up(apart, np.arange(len(apart)) % groups, groups))
+        whole = Histogram.merged(map(Histogram.from_bytes, found))
+        assert [v for v, _ in whole.buckets()] == [v for v, _ in wanted.buckets()]
+        assert [n for _, n in whole.buckets()] == [70_000, 70_000]

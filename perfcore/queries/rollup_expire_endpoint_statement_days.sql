@@ -1,0 +1,1 @@
+DELETE FROM perfcore.endpoint_statement_days WHERE bucket_start < %(before)s

@@ -1,0 +1,1 @@
+DELETE FROM perfcore.endpoint_statement_hours WHERE bucket_start < %(before)s

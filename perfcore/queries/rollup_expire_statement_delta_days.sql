@@ -1,0 +1,1 @@
+DELETE FROM perfcore.statement_delta_days WHERE bucket_start < %(before)s
