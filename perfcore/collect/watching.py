@@ -24,7 +24,7 @@ def watch(source: Any, recorder: Recorder | None = None) -> None:
     endpoint and its recorder; those outside to `recorder`, or to the one configured last.
     """
     _adapter(source).watch(source, recorder)
-    HOOKS.exist = True  # from now on, even if nothing is connected yet
+    HOOKS.add()  # from now on, even if nothing is connected yet
 
 
 def unwatch(source: Any) -> None:
