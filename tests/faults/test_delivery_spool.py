@@ -162,10 +162,15 @@ def test_a_page_damaged_under_a_running_process_is_counted_exactly(
     assert accounting.stored > 0
 
 
-@pytest.mark.fault(52)
+@pytest.mark.fault(52, 56)
 @pytest.mark.parametrize("place", ["/proc/nowhere", "a file", "/dev/full/x"])
 def test_an_unwritable_place_means_memory(
-    place: str, make_recorder: Callable[..., Recorder], store: str, rows: Rows, tmp_path: Path
+    place: str,
+    make_recorder: Callable[..., Recorder],
+    store: str,
+    rows: Rows,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = tmp_path / "file" if place == "a file" else Path(place)
     if place == "a file":
@@ -175,6 +180,10 @@ def test_an_unwritable_place_means_memory(
         _record(recorder, 10)
         assert not recorder.flush(20)
         assert (recorder.accounting().spooled, recorder.accounting().missing) == (10 * number, 0)
+    warnings = [r for r in caplog.records if r.name == "perfcore.collect.spool"]
+    assert [r.getMessage()[:50] for r in warnings] == [
+        "perfcore: no room on disk, batches wait in memory:"
+    ]
     assert recorder._flusher is not None
     recorder._flusher._store = store
     _record(recorder, 1)
