@@ -58,26 +58,20 @@ class SlowStatement(NamedTuple):
 class RequestContext:
     """A request under way. The flusher alone writes `statements`, `busy` and `slow`.
 
-    The latter two are there as long as there are statements: most of the work of making a
-    context would be theirs.
+    What is as here stays with the class: the requests that execute nothing pay for no more.
     """
 
-    __slots__ = (
-        "busy", "endpoint", "is_counted", "is_over", "is_used", "method", "recorder", "slow",
-        "statements",
-    )  # fmt: skip
-
-    busy: BusyTime  # the statements' time on the wall clock
+    endpoint: Any = UNATTRIBUTED  # the name, or a route that with the method has one
+    method = ""
+    is_used = False  # a statement has asked for it
+    is_over = False  # its sample is in the queue
+    is_counted = False  # the flusher has taken that sample, or has no need of it
+    statements: dict[int, list[int]] | None = None  # fingerprint -> [calls, ns]
+    busy: BusyTime  # the statements' time on the wall clock; there with the first of them
     slow: list[SlowStatement]
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.endpoint: Any = UNATTRIBUTED  # the name, or a route that with the method has one
-        self.method = ""
-        self.is_used = False  # a statement has asked for it
-        self.is_over = False  # its sample is in the queue
-        self.is_counted = False  # the flusher has taken that sample, or has no need of it
-        self.statements: dict[int, list[int]] | None = None  # fingerprint -> [calls, ns]
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("perfcore_request", default=None)

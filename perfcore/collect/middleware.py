@@ -14,7 +14,6 @@ import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from contextvars import Token
 from time import perf_counter_ns
 from typing import Any
 
@@ -154,15 +153,22 @@ class PerfcoreMiddleware:
             await self.app(scope, receive, observed)
         except BaseException as error:
             try:
-                self._conclude(answer, scope, started_ns, context, token, error)
+                if answer is not _OVER:
+                    self._conclude(answer, scope, started_ns, context, error)
+                if token is not None:
+                    # A coroutine that is thrown away is closed in another context.
+                    with contextlib.suppress(ValueError):
+                        CURRENT.reset(token)
             except Exception:
                 self.recorder.self_errors.add()
             raise
-        if answer is not _OVER or token is not None:
-            try:
-                self._conclude(answer, scope, started_ns, context, token, None)
-            except Exception:
-                self.recorder.self_errors.add()
+        try:
+            if answer is not _OVER:
+                self._conclude(answer, scope, started_ns, context, None)
+            if token is not None:
+                CURRENT.reset(token)
+        except Exception:
+            self.recorder.self_errors.add()
 
     def _follow(
         self,
@@ -193,16 +199,9 @@ class PerfcoreMiddleware:
         scope: Scope,
         started_ns: int,
         context: RequestContext | None,
-        token: Token[RequestContext | None] | None,
         error: BaseException | None,
     ) -> None:
-        """Leave a request, and record it if its application ended before its answer did."""
-        if token is not None:
-            # A coroutine that is thrown away is closed in another context.
-            with contextlib.suppress(ValueError):
-                CURRENT.reset(token)
-        if answer is _OVER:
-            return
+        """Record a request whose application ended before its answer did."""
         stream = None
         status: Any = 200
         if type(answer) is _Stream:
