@@ -178,11 +178,8 @@ class Histogram:
         below = _tokens(self._below)
         for number in (self.error_count, self._zero, max(0, len(below) - 1)):
             _write(body, number)
-        for number in chain(below, _tokens(self._above)):
-            if number < 0x80:
-                body.append(number)
-            else:
-                _write(body, number)
+        for tokens in (below, _tokens(self._above)):
+            _write_all(body, tokens)
         return bytes(body)
 
     @classmethod
@@ -259,6 +256,20 @@ def _write(body: bytearray, number: int) -> None:
         body.append(number & 0x7F | 0x80)
         number >>= 7
     body.append(number)
+
+
+def _write_all(body: bytearray, numbers: list[int]) -> None:
+    """Append the numbers as varints; most fit into a byte, and most runs of them do."""
+    for start in range(0, len(numbers), 32):
+        part = numbers[start : start + 32]
+        if max(part) < 0x80:
+            body += bytes(part)
+        else:
+            for number in part:
+                if number < 0x80:
+                    body.append(number)
+                else:
+                    _write(body, number)
 
 
 def _read(body: bytes, position: int) -> tuple[int, int]:
