@@ -1,7 +1,7 @@
 """What measuring a statement costs the application's process, beside what others take.
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
-    python benchmarks/overhead_statements.py              # some minutes
+    python benchmarks/overhead_statements.py              # about eight minutes
     python benchmarks/overhead_statements.py --dsn DSN    # a PostgreSQL of yours for the statements
 
 Every variant is a process of its own, because some peers patch the driver for the whole process.
@@ -9,7 +9,7 @@ They wait for one another: a round runs each of them once, in random order, with
 statements of SQLAlchemy Core, twenty in a request. The cost of a statement is the CPU time of the
 process, exporters and flushers included, less that of the bare process in the same round; "on the
 path" is that of the thread that executes. A round ends with one flush, as a second does in
-production. Peers that are not installed are left out.
+production. Each five rounds all processes are new. Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from measuring import Child, answer, quartiles, questions, table, versions
 
 STATEMENTS_A_REQUEST = 20
+# Where its memory happens to lie makes a process faster or slower by more than a hook takes.
+ROUNDS_A_PROCESS = 5
 Request = Callable[[], AbstractContextManager[Any]]
 # Flushes and exports what a round left behind, so that it is paid for in that round.
 Finish = Callable[[], Any]
@@ -57,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--dsn", default="", help="where the statements run; a server of its own")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--statements", type=int, default=2000)
+    parser.add_argument("--statements", type=int, default=5000)
     parser.add_argument("--variant", default="", help=argparse.SUPPRESS)
     parser.add_argument("--store", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -247,18 +249,21 @@ class _Costs:
 def _measure(dsn: str, store: str, rounds: int, statements: int) -> dict[str, _Costs]:
     wanted = [v for v in VARIANTS if v not in _NEEDS or _version(_NEEDS[v])]
     costs = {variant: _Costs() for variant in wanted}
-    with contextlib.ExitStack() as stack:
-        options = ("--dsn", dsn.replace("postgresql://", "postgresql+psycopg://"), "--store", store)
-        workers = {
-            v: stack.enter_context(Child(__file__, "--variant", v, *options)) for v in wanted
-        }
-        for number in range(-2, rounds):  # the first two warm up
-            for variant in random.sample(wanted, len(wanted)):
-                process_us, path_us = _ask(workers[variant], statements)
-                if number >= 0:
-                    costs[variant].process_us.append(process_us)
-                    costs[variant].path_us.append(path_us)
+    for start in range(0, rounds, ROUNDS_A_PROCESS):
+        with contextlib.ExitStack() as stack:
+            workers = {v: stack.enter_context(_worker(v, dsn, store)) for v in wanted}
+            for number in range(start - 2, min(start + ROUNDS_A_PROCESS, rounds)):
+                for variant in random.sample(wanted, len(wanted)):
+                    process_us, path_us = _ask(workers[variant], statements)
+                    if number >= start:  # the two before warm up
+                        costs[variant].process_us.append(process_us)
+                        costs[variant].path_us.append(path_us)
     return costs
+
+
+def _worker(variant: str, dsn: str, store: str) -> Child:
+    dsn = dsn.replace("postgresql://", "postgresql+psycopg://")
+    return Child(__file__, "--variant", variant, "--dsn", dsn, "--store", store)
 
 
 def _ask(child: Child, statements: int) -> tuple[float, float]:
