@@ -38,6 +38,9 @@ _METHODS = {name: name for name in METHODS}
 # By name, because none of the libraries is ours to import.
 _CLIENT_GONE = {"ClientDisconnect", "ClientDisconnected", "RequestAborted"}
 _OVER: Message = {}
+# Equal to the server's word and yet our own: it marks a request that is measured already, and
+# the scope does not grow by it.
+_HTTP = "".join(("ht", "tp"))
 
 
 class _Stream:
@@ -90,10 +93,11 @@ class PerfcoreMiddleware:
             started_ns = perf_counter_ns()
             if (
                 scope["type"] == "http"
+                and scope["type"] is not _HTTP
                 and recorder.is_enabled
                 and scope["path"] not in self._exclude
-                and scope.setdefault(_MARK, started_ns) is started_ns
             ):
+                scope["type"] = _HTTP
                 if HOOKS.exist:
                     context = RequestContext(recorder)
                     token = CURRENT.set(context)
@@ -276,7 +280,8 @@ class PerfcoreMiddleware:
 
     def _tell_of_two(self, scope: Scope) -> None:
         """Say once that this middleware is there twice: the outer one measures."""
-        if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
+        is_measured = scope["type"] is _HTTP or _MARK in scope
+        if not self._has_told_of_two and self.recorder.is_enabled and is_measured:
             self._has_told_of_two = True
             log.warning("perfcore: the middleware is installed twice; the outer one measures")
 
