@@ -7,7 +7,6 @@ the tests that need it are skipped with the command that installs it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import uuid
@@ -24,6 +23,7 @@ from perfcore.server.embedded import (
     wheel_binaries,
 )
 from perfcore.store.migrate import migrate
+from tests.needs import need
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _TEST_SETTINGS = {
@@ -57,11 +57,7 @@ def cluster18(work_folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def cluster15(work_folder: Path) -> Iterator[Cluster]:
-    if not (DEBIAN_15 / "postgres").exists():
-        message = "no PostgreSQL 15: apt-get install postgresql-15 postgresql-15-hypopg"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    need(DEBIAN_15 / "postgres", "postgresql-15 postgresql-15-hypopg")
     cluster = Cluster(
         work_folder / "pg15", system_binaries(DEBIAN_15), _TEST_SETTINGS, durable=False
     )

@@ -11,7 +11,7 @@ import sqlalchemy
 from perfcore.api import answers, schemas
 from perfcore.api.answers import Question
 from perfcore.api.parameters import Parameter, choice, identity, instant, number, text, whole
-from perfcore.types import MetricType
+from perfcore.metric_type import MetricType
 
 MAX_LIMIT = 10_000
 MAX_EXACT = 2**53 - 1  # of the whole numbers that every JSON reader keeps

@@ -50,6 +50,8 @@ class Backlog:
         self._memory: deque[_Held] = deque()
         self._memory_bytes = 0
         self._stuck: tuple[Spool, int] | None = None  # held by a hanging thread; its last put
+        self._left = 0  # samples in the file that was closed, for a later process to send
+        self._left_bytes = 0
         self._is_shut = False
         self.is_busy = False  # a thread is within a call to the disk
 
@@ -57,11 +59,11 @@ class Backlog:
     def samples(self) -> int:
         on_disk = self._spool.samples if self._spool is not None else 0
         stuck = self._stuck[0].samples if self._stuck is not None else 0
-        return on_disk + stuck + sum([b.samples for b in list(self._memory)])
+        return on_disk + stuck + self._left + sum([b.samples for b in list(self._memory)])
 
     @property
     def disk_bytes(self) -> int:
-        return self._spool.file_bytes if self._spool is not None else 0
+        return self._spool.file_bytes if self._spool is not None else self._left_bytes
 
     def put(self, batch: Batch) -> None:
         """Let a batch wait, or count it as dropped when there is no room at all."""
@@ -229,11 +231,15 @@ class Backlog:
         yield from orphans(folder, own)
 
     def close(self) -> None:
+        """Close the file; what is in it still waits, and whoever finds it will send it."""
         spool, self._spool = self._spool, None
         self._is_shut = True
-        if spool is not None:
-            with contextlib.suppress(OSError, sqlite3.Error):
-                spool.close(keep=spool.first() is not None)
+        if spool is None:
+            return
+        self._left = spool.samples
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._left_bytes = spool.file_bytes
+            spool.close(keep=spool.first() is not None)
 
     def abandon(self) -> None:
         """In a forked child: free the lock's copy, leave everything else to the parent."""

@@ -34,6 +34,7 @@ from perfcore.collect.buffer import (
 from perfcore.collect.busy import BusyTime
 from perfcore.collect.routes import UNMATCHED, endpoint_of
 from perfcore.histogram import Histogram
+from perfcore.metric_type import MetricType
 from perfcore.normalise import fingerprint_hex, identity, storable
 from perfcore.store.ingest import (
     Batch,
@@ -43,7 +44,6 @@ from perfcore.store.ingest import (
     SeriesKey,
     SlowQuery,
 )
-from perfcore.types import MetricType
 
 OTHER = "(other)"
 REPEATED_CALLS = 5

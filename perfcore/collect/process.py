@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from perfcore.types import MetricType
+from perfcore.metric_type import MetricType
 
 if TYPE_CHECKING:
     import psutil

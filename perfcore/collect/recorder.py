@@ -35,7 +35,7 @@ from perfcore.collect.buffer import (
 )
 from perfcore.collect.flusher import Flusher
 from perfcore.collect.link import StoreTrouble
-from perfcore.types import MetricType
+from perfcore.metric_type import MetricType
 
 log = logging.getLogger("perfcore.collect")
 

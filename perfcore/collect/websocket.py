@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.recorder import Recorder
-from perfcore.types import MetricType
+from perfcore.metric_type import MetricType
 
 Message = MutableMapping[str, Any]
 

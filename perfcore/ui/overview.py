@@ -11,8 +11,8 @@ import streamlit as st
 
 from perfcore import charts
 from perfcore.aggregate import endpoints
+from perfcore.metric_type import MetricType
 from perfcore.store.read import Marker
-from perfcore.types import MetricType
 from perfcore.ui import frame, parts, system, words
 from perfcore.ui.timerange import View
 

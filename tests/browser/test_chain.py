@@ -24,6 +24,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import CHROMIUM, chromium, new_page, open_page, settle, shoot
+from tests.needs import need
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -43,11 +44,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
     """The address of a running demo, three tenths of its usual size and in more of a hurry."""
-    if not Path(CHROMIUM).exists():
-        message = f"no {CHROMIUM}: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    need(CHROMIUM, "chromium")
     folder = Path(tempfile.mkdtemp(prefix="perfcore-demo-"))
     folder.chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PERFCORE_")}

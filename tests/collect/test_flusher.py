@@ -335,6 +335,8 @@ def test_closing_with_the_store_away_is_quick_and_keeps_everything(
     recorder = make_recorder(_NOWHERE)
     _record(recorder, 6)
     recorder.close(10)
+    accounting = recorder.accounting()
+    assert (accounting.spooled, accounting.missing) == (6, 0)
     [spool] = list(orphans(tmp_path, tmp_path))
     row = spool.first()
     spool.close()

@@ -21,6 +21,7 @@ from perfcore.collect.backlog import Backlog
 from perfcore.collect.spool import VERSION, NewerSpool, Spool, folder_bytes, orphans, spool_path
 from perfcore.store.ingest import Batch
 from tests.collect.conftest import Rows
+from tests.needs import need
 from tests.store.test_ingest import a_batch
 
 _NOWHERE = "postgresql://nobody:x@127.0.0.1:1/nothing"
@@ -326,8 +327,7 @@ def test_a_file_of_the_first_version_is_read_and_a_newer_one_left_alone(tmp_path
 @pytest.mark.fault(51)
 def test_each_batch_is_on_disk_before_put_returns(tmp_path: Path) -> None:
     """The system calls say so: a power failure cannot be had in a test."""
-    if shutil.which("strace") is None:
-        pytest.skip("no strace: apt-get install strace")
+    need("strace", "strace")
     code = f"""
 from pathlib import Path
 from perfcore.collect.spool import Spool

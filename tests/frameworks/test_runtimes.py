@@ -5,7 +5,6 @@ Each runs in a process of its own; what it measured is afterwards in the store o
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,9 +143,6 @@ recorder.close(60)
 
 
 @pytest.mark.fault(18)
-@pytest.mark.skipif(
-    importlib.util.find_spec("gevent") is None, reason="no gevent: pip install gevent"
-)
 def test_gevent(store: str, rows: Rows, tmp_path: Path) -> None:
     patched = "from gevent import monkey; monkey.patch_all()\n" + _COMMON
     _run(patched + _GEVENT, store, tmp_path)
