@@ -171,9 +171,12 @@ class Batcher:
     def _add_statements(self, draft: _Draft, flat: list[Any]) -> None:
         """Add executions, seven values each, those of one text and one outcome at a time."""
         groups: defaultdict[tuple[str, int, str, int], _Times] = defaultdict(lambda: ([], []))
+        known = self._fingerprints
         for item in zip(*[iter(flat)] * STATEMENT_WIDTH, strict=True):
             text, end_ns, duration_ns, outcome, context, parameters, rows = item
-            fp = self._identify(text)
+            fp = known.get(text)
+            if fp is None:
+                fp = self._identify(text)
             kind = _DATABASE_QUERY
             if outcome == CANCELLED:
                 kind = _DATABASE_CANCELLED

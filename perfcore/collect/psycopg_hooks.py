@@ -76,7 +76,8 @@ def _measuring_async(run: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
             result = await run(subject, statement, *rest, **named)
         finally:
             try:
-                observe(hook, started_ns, result is PENDING, subject, statement, rest, named)
+                ended_ns, is_broken = perf_counter_ns(), result is PENDING
+                observe(hook, started_ns, ended_ns, is_broken, subject, statement, rest, named)
             except Exception:
                 fault(hook)
         return result

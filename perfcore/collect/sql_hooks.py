@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS
+from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS, LARGE_CHARACTERS
 from perfcore.collect.recorder import Recorder
 
 PENDING = object()
@@ -37,8 +37,14 @@ class Hook:
 
 
 def measuring(run: _Run, hook: Hook) -> _Run:
-    """Return `run(subject, statement, ...)`, measured."""
+    """Return `run(subject, statement, ...)`, measured.
+
+    The usual execution is queued on the spot, because each call more is code that the
+    processor has forgotten while the database was at work; `observe` takes all others.
+    """
     HOOKS.add()
+    is_batch = hook.is_batch
+    chosen = hook.recorder if hook.recorder is not None and hook.recorder.is_enabled else None
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING
@@ -50,7 +56,26 @@ def measuring(run: _Run, hook: Hook) -> _Run:
             result = run(subject, statement, *rest, **named)
         finally:
             try:
-                observe(hook, started_ns, result is PENDING, subject, statement, rest, named)
+                ended_ns = perf_counter_ns()
+                context = CURRENT.get()
+                recorder = chosen if context is None else context.recorder
+                if (
+                    result is PENDING
+                    or is_batch
+                    or recorder is None
+                    or not recorder._is_started
+                    or ended_ns - started_ns >= recorder.slow_query_ns
+                    or type(statement) is not str
+                    or len(statement) > LARGE_CHARACTERS
+                ):
+                    is_broken = result is PENDING
+                    observe(hook, started_ns, ended_ns, is_broken, subject, statement, rest, named)
+                elif next((buffer := recorder.buffer).generated.numbers) < buffer.room:
+                    buffer.statements.extend(
+                        (statement, ended_ns, ended_ns - started_ns, DONE, context, None, None)
+                    )
+                else:
+                    buffer.dropped.add()
             except Exception:
                 fault(hook)
         return result
@@ -61,6 +86,7 @@ def measuring(run: _Run, hook: Hook) -> _Run:
 def observe(
     hook: Hook,
     started_ns: int,
+    ended_ns: int,
     is_broken: bool,
     subject: Any,
     statement: Any,
@@ -68,7 +94,6 @@ def observe(
     named: dict[str, Any],
 ) -> None:
     """Record an execution that is over; while it raises, `is_broken`, its error is the current."""
-    ended_ns = perf_counter_ns()
     context = CURRENT.get()
     recorder = hook.recorder or current_recorder() if context is None else context.recorder
     if recorder is None or not recorder.is_enabled or not started_ns:

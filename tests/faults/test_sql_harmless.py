@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -58,6 +59,7 @@ class _Injected(Exception):
     pass
 
 
+@cache
 def _lines(module: ModuleType) -> set[int]:
     """Return the lines that can raise: not `try:`, names and constants, and the driver's call."""
     found: set[int] = set()
