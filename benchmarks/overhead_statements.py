@@ -1,15 +1,15 @@
 """What measuring a statement costs the application's process, beside what others take.
 
     pip install -r requirements.txt -r benchmarks/requirements.txt
-    python -m benchmarks.overhead_statements              # about three minutes
-    python -m benchmarks.overhead_statements --dsn DSN    # a PostgreSQL of yours for the statements
+    python benchmarks/overhead_statements.py              # about eight minutes
+    python benchmarks/overhead_statements.py --dsn DSN    # a PostgreSQL of yours for the statements
 
 Every variant is a process of its own, because some peers patch the driver for the whole process.
 They wait for one another: a round runs each of them once, in random order, with the same
 statements of SQLAlchemy Core, twenty in a request. The cost of a statement is the CPU time of the
 process, exporters and flushers included, less that of the bare process in the same round; "on the
-path" is that of the thread that executes. A round is one flush, as a second is in production. Peers that are not
-installed are left out.
+path" is that of the thread that executes. A round ends with one flush, as a second does in
+production. Each five rounds all processes are new. Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-import os
-import platform
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +31,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from measuring import Child, answer, quartiles, questions, table, versions
+
 STATEMENTS_A_REQUEST = 20
+# Where its memory happens to lie makes a process faster or slower by more than a hook takes.
+ROUNDS_A_PROCESS = 5
 Request = Callable[[], AbstractContextManager[Any]]
 # Flushes and exports what a round left behind, so that it is paid for in that round.
 Finish = Callable[[], Any]
@@ -45,8 +48,7 @@ def main() -> None:
     if options.variant:
         _work(options.variant, options.dsn, options.store)
         return
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} CPUs")
-    print(", ".join(f"{name} {_version(name)}" for name in _PACKAGES if _version(name)))
+    print(versions("SQLAlchemy", "psycopg", *_NEEDS.values()))
     with _servers() as (dsn, store):
         for name, where in (("SQLite in memory", "sqlite://"), ("PostgreSQL", options.dsn or dsn)):
             print(f"\n{name}, {options.rounds} rounds of {options.statements} statements")
@@ -56,7 +58,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--dsn", default="", help="where the statements run; a server of its own")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--statements", type=int, default=5000)
     parser.add_argument("--variant", default="", help=argparse.SUPPRESS)
     parser.add_argument("--store", default="", help=argparse.SUPPRESS)
@@ -87,7 +89,7 @@ def _servers() -> Iterator[tuple[str, str]]:
 
 
 def _work(variant: str, dsn: str, store: str) -> None:
-    """Answer each number of statements on stdin with "CPU ns of the process, of the thread"."""
+    """Execute as often as asked, and answer with the CPU a statement took."""
     pool = sa.StaticPool if dsn.startswith("sqlite") else sa.NullPool
     engine = sa.create_engine(dsn, poolclass=pool)
     request, finish = VARIANTS[variant](engine, store)
@@ -96,9 +98,10 @@ def _work(variant: str, dsn: str, store: str) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TEMPORARY TABLE item (id int PRIMARY KEY, name text)")
         connection.exec_driver_sql("INSERT INTO item VALUES (1, 'one'), (2, 'two')")
-        print("ready", flush=True)
-        for line in sys.stdin:
-            print(*_round(connection, statement, int(line), request, finish), flush=True)
+        for question in questions():
+            count = question["statements"]
+            process_ns, path_ns = _round(connection, statement, count, request, finish)
+            answer(process_us=process_ns / count / 1000, path_us=path_ns / count / 1000)
 
 
 def _round(
@@ -224,7 +227,6 @@ _NEEDS = {
     "sentry": "sentry-sdk",
     "elastic": "elastic-apm",
 }
-_PACKAGES = ("SQLAlchemy", "psycopg", *_NEEDS.values())
 
 
 def _version(package: str) -> str:
@@ -247,66 +249,52 @@ class _Costs:
 def _measure(dsn: str, store: str, rounds: int, statements: int) -> dict[str, _Costs]:
     wanted = [v for v in VARIANTS if v not in _NEEDS or _version(_NEEDS[v])]
     costs = {variant: _Costs() for variant in wanted}
-    with contextlib.ExitStack() as stack:
-        workers = {v: stack.enter_context(_worker(v, dsn, store)) for v in wanted}
-        for number in range(-2, rounds):  # the first two warm up
-            for variant in random.sample(wanted, len(wanted)):
-                process_ns, path_ns = _ask(workers[variant], statements)
-                if number >= 0:
-                    costs[variant].process_us.append(process_ns / statements / 1000)
-                    costs[variant].path_us.append(path_ns / statements / 1000)
+    for start in range(0, rounds, ROUNDS_A_PROCESS):
+        with contextlib.ExitStack() as stack:
+            workers = {v: stack.enter_context(_worker(v, dsn, store)) for v in wanted}
+            for number in range(start - 2, min(start + ROUNDS_A_PROCESS, rounds)):
+                for variant in random.sample(wanted, len(wanted)):
+                    process_us, path_us = _ask(workers[variant], statements)
+                    if number >= start:  # the two before warm up
+                        costs[variant].process_us.append(process_us)
+                        costs[variant].path_us.append(path_us)
     return costs
 
 
-@contextmanager
-def _worker(variant: str, dsn: str, store: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.overhead_statements", "--variant", variant]
+def _worker(variant: str, dsn: str, store: str) -> Child:
     dsn = dsn.replace("postgresql://", "postgresql+psycopg://")
-    with subprocess.Popen(
-        [*command, "--dsn", dsn, "--store", store],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        while (line := process.stdout.readline()) and line != "ready\n":
-            pass
-        yield process
-        process.stdin.close()
+    return Child(__file__, "--variant", variant, "--dsn", dsn, "--store", store)
 
 
-def _ask(process: subprocess.Popen[str], statements: int) -> tuple[int, int]:
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(f"{statements}\n")
-    process.stdin.flush()
-    process_ns, path_ns = process.stdout.readline().split()
-    return int(process_ns), int(path_ns)
+def _ask(child: Child, statements: int) -> tuple[float, float]:
+    answered = child.ask(statements=statements)
+    return answered["process_us"], answered["path_us"]
 
 
 def _report(costs: dict[str, _Costs]) -> None:
     bare = costs.pop("bare")
-    print(f"  bare: {statistics.median(bare.process_us):.1f} us of CPU a statement")
-    print(f"  {'added, us':16}{'quartiles':>20}{'on the path':>26}{'times perfcore':>18}")
+    print(f"bare: {statistics.median(bare.process_us):.1f} us of CPU a statement\n")
     added = {
         name: (_less(cost.process_us, bare.process_us), _less(cost.path_us, bare.path_us))
         for name, cost in costs.items()
     }
     ours = statistics.median(added["perfcore"][0])
-    for name, (whole, path) in added.items():
-        median = statistics.median(whole)
-        print(
-            f"  {name:12}{median:8.2f}  {_quartiles(whole):>14}"
-            f"{statistics.median(path):12.2f}  {_quartiles(path):>14}{median / ours:14.1f}"
-        )
+    table(
+        ["added CPU a statement", "us", "quartiles", "on the path, us", "quartiles", "ratio"],
+        (
+            [name, *_cells(whole), *_cells(path), f"{statistics.median(whole) / ours:.1f}"]
+            for name, (whole, path) in added.items()
+        ),
+    )
+
+
+def _cells(values: list[float]) -> list[str]:
+    low, middle, high = quartiles(values)
+    return [f"{middle:.2f}", f"{low:.2f} - {high:.2f}"]
 
 
 def _less(these: list[float], bare: list[float]) -> list[float]:
     return [cost - base for cost, base in zip(these, bare, strict=True)]
-
-
-def _quartiles(values: list[float]) -> str:
-    low, _, high = statistics.quantiles(values, n=4)
-    return f"{low:.2f} - {high:.2f}"
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy
 from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 QUERIES = Path(__file__).parent / "queries"
 MARKER = "/* perfcore */"
@@ -107,6 +109,9 @@ def libpq_dsn(dsn: str) -> str:
 def engine(dsn: str, *, pool_size: int = 5) -> sqlalchemy.Engine:
     """Return a pooled SQLAlchemy engine on the store, for the readers behind pages and API."""
     url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", dsn)
+    # Deferred: 10 MB that the flusher of an application has no use for.
+    import sqlalchemy
+
     return sqlalchemy.create_engine(
         url,
         pool_size=pool_size,

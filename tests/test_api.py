@@ -211,6 +211,13 @@ def test_the_ledger_and_health(client: Client) -> None:
     assert health["status"] == "ok" and health["targets"][0]["name"] == "shop"
 
 
+def test_processes_say_what_became_of_their_samples(client: Client) -> None:
+    [item] = get(client, "/api/v1/processes")["items"]
+    parts = [item[name] for name in ("stored", "spooled", "buffered", "missing")]
+    assert item["generated"] == sum(parts) + sum(item["dropped"].values()) > 0
+    assert item["missing"] == 0
+
+
 @pytest.mark.parametrize(
     "query, field",
     [

@@ -185,6 +185,23 @@ def health(store: sqlalchemy.Engine, question: Question) -> Any:
     }
 
 
+def processes(store: sqlalchemy.Engine, question: Question) -> Any:
+    """Return what became of the samples of each sending process."""
+    state = read.collection_state(store, question.now)
+    known = [
+        {
+            "service": p.service,
+            "process": p.process,
+            **_fields(p.account),
+            "batches": p.batches,
+            "spooled_batches": p.spooled_batches,
+            "last_flush_at": p.last_received_at,
+        }
+        for p in state.processes
+    ]
+    return _cut(known, question["limit"])
+
+
 def _unknown(field: str, value: object, hint: str) -> RequestRefused:
     return RequestRefused(f"{field} {value} is not known", field=field, hint=hint, status=404)
 

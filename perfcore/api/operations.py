@@ -111,6 +111,13 @@ OPERATIONS = (
         schemas.LEDGER,
     ),
     Operation(
+        ("/api/v1/processes",),
+        "Who sends, and what became of all that each has generated, latest first.",
+        (_limit(),),
+        answers.processes,
+        schemas.PROCESSES,
+    ),
+    Operation(
         ("/api/v1/health",),
         "Whether the store answers and what still arrives.",
         (),

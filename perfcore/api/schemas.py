@@ -125,6 +125,15 @@ LEDGER = _answer(
         applied_at=_MAYBE_TIME, reverted_at=_MAYBE_TIME, verdict=_MAYBE_OBJECT,
     ),
 )  # fmt: skip
+PROCESSES = _answer(
+    **_CUT,
+    items=_list(
+        service=_TEXT, process=_TEXT, generated=_WHOLE, stored=_WHOLE, spooled=_WHOLE,
+        buffered=_WHOLE, dropped=_OBJECT, missing=_WHOLE, gone=_WHOLE, self_errors=_WHOLE,
+        refused=_WHOLE, quarantined=_WHOLE, spool_bytes=_WHOLE, trouble=_TEXT, batches=_WHOLE,
+        spooled_batches=_WHOLE, last_flush_at=_TIME,
+    ),
+)  # fmt: skip
 HEALTH = _answer(
     status=_TEXT,
     version=_TEXT,

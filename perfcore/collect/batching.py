@@ -18,15 +18,17 @@ from perfcore.collect.buffer import (
     CANCELLED,
     DONE,
     FAILED,
+    HOOKS,
     LARGE_CHARACTERS,
     REQUEST_WIDTH,
+    STATEMENT_WIDTH,
     UNATTRIBUTED,
     Buffer,
     Ending,
     MetricItem,
     OpenCount,
     RequestContext,
-    StatementItem,
+    SlowStatement,
     drain,
 )
 from perfcore.collect.busy import BusyTime
@@ -49,6 +51,7 @@ _MAX_TEXT = 65_536
 _MAX_KNOWN_CHARACTERS = 4_000_000
 _MAX_NAME = 500
 _MAX_ROUTES = 10_000
+_FIRST_REQUESTS = 1_000
 _NS_PER_MS = 1e6
 # The thread slept so much longer than asked: the process as a whole stood still.
 _STALLED_NS = 5_000_000_000
@@ -77,6 +80,8 @@ class Limits:
 
 # What the queue holds of a request: route or name, method, start, end, status or Ending, context.
 _Request = tuple[Any, ...]
+# Ends by the clock, and durations in ms.
+_Times = tuple[list[int], list[float]]
 # A text as it was sent; a long one is known by its beginning and its length.
 _TextKey = str | tuple[str, int]
 
@@ -102,10 +107,12 @@ class Batcher:
         self._fingerprints: dict[_TextKey, int] = {}  # by the text as it was sent
         self._fingerprint_characters = 0
         self._texts: dict[int, str] = {}
+        self._text_characters = 0
         self._hex: dict[int, str] = {}
         self._sent_texts: set[int] = set()
         # By id(route) and method; each holds its route, so that the id means no other.
         self._route_names: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._first_requests = _FIRST_REQUESTS
         self._stalls: list[tuple[int, int]] = []
         self._open: dict[str, int] = {}  # as last told
 
@@ -122,15 +129,16 @@ class Batcher:
         elapsed_s = min(max((now_ns - self._last_ns) / 1e9, 1.0), _LONGEST_BUDGET_S)
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
-        requests, statements = buffer.take_requests(), drain(buffer.statements)
+        requests, statements = buffer.take_requests(), buffer.take_statements()
         buffer.large_characters = 0
         metrics = drain(buffer.metrics)
         buffer.make_room()
-        count = len(requests) // REQUEST_WIDTH + len(statements) + len(metrics)
+        count = len(requests) // REQUEST_WIDTH + len(statements) // STATEMENT_WIDTH
+        count += len(metrics)
         draft = _Draft(self._service, self._wall_ns() - now_ns)
-        for item in statements:
-            self._add_statement(draft, item)
+        self._add_statements(draft, statements)
         self._add_requests(draft, requests)
+        self._settle(len(requests) // REQUEST_WIDTH)
         for metric in metrics:
             self._add_metric(draft, metric)
         self._add_open(draft, "streams.open", buffer.streams, now_ns)
@@ -160,62 +168,130 @@ class Batcher:
         """Send every text once more: nobody knows which ones a lost batch held."""
         self._sent_texts = set()
 
-    def _add_statement(self, draft: _Draft, item: StatementItem) -> None:
-        text, end_ns, duration_ns, outcome, context, described, rows = item
-        fp = self._identify(text)
-        draft.fingerprints.add(fp)
-        name = self._hex[fp]
-        kind = _DATABASE_QUERY if rows is None else _DATABASE_BATCH
-        if outcome == CANCELLED:
-            kind = _DATABASE_CANCELLED
-        elif rows is not None and rows >= 0:
-            draft.add(kind, name, "rows", end_ns, rows, False)
-        draft.add(kind, name, "ms", end_ns, duration_ns / _NS_PER_MS, outcome == FAILED)
-        if context is None or context.is_counted:
-            endpoint = self._endpoint(context.endpoint) if context else UNATTRIBUTED
-            draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
-            draft.add_slow(item, fp, endpoint)
-            return
-        entry = context.statements.setdefault(fp, [0, 0])
-        entry[0] += 1
-        entry[1] += duration_ns
-        if context.busy is None:
-            context.busy = BusyTime()
+    def _add_statements(self, draft: _Draft, flat: list[Any]) -> None:
+        """Add executions, seven values each, those of one text and one outcome at a time."""
+        groups: defaultdict[tuple[str, int, str, int], _Times] = defaultdict(lambda: ([], []))
+        for item in zip(*[iter(flat)] * STATEMENT_WIDTH, strict=True):
+            text, end_ns, duration_ns, outcome, context, parameters, rows = item
+            fp = self._identify(text)
+            kind = _DATABASE_QUERY
+            if outcome == CANCELLED:
+                kind = _DATABASE_CANCELLED
+            elif rows is not None:
+                kind = _DATABASE_BATCH
+                if rows >= 0:
+                    draft.add(kind, self._hex[fp], "rows", end_ns, rows, False)
+            ends, durations_ms = groups[kind, fp, "ms", outcome]
+            ends.append(end_ns)
+            durations_ms.append(duration_ns / _NS_PER_MS)
+            slow = None
+            if parameters is not None:
+                slow = SlowStatement(fp, end_ns, duration_ns, outcome, parameters)
+            if context is None or context.is_counted:
+                self._attribute_late(draft, context, fp, end_ns, duration_ns, slow)
+            else:
+                self._attribute_soon(context, fp, end_ns, duration_ns, slow)
+        for (kind, fp, unit, outcome), (ends, durations_ms) in groups.items():
+            draft.fingerprints.add(fp)
+            draft.add_all((kind, self._hex[fp], unit), ends, durations_ms, outcome == FAILED)
+
+    def _attribute_late(
+        self,
+        draft: _Draft,
+        context: RequestContext | None,
+        fp: int,
+        end_ns: int,
+        duration_ns: int,
+        slow: SlowStatement | None,
+    ) -> None:
+        """Add an execution outside of any request, or of one that was added already."""
+        endpoint = UNATTRIBUTED
+        if context is not None:
+            endpoint = self._endpoint(self._request_name(context.endpoint, context.method))
+        draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
+        if slow is not None:
+            draft.add_slow(slow, endpoint)
+
+    def _attribute_soon(
+        self,
+        context: RequestContext,
+        fp: int,
+        end_ns: int,
+        duration_ns: int,
+        slow: SlowStatement | None,
+    ) -> None:
+        """Keep an execution until its request is over and has a name."""
+        if context.statements is None:
+            context.statements, context.slow, context.busy = {}, [], BusyTime()
+        entry = context.statements.get(fp)
+        if entry is None:
+            context.statements[fp] = [1, duration_ns]
+        else:
+            entry[0] += 1
+            entry[1] += duration_ns
         context.busy.add(end_ns - duration_ns, end_ns)
-        if described is not None and len(context.slow) < self._limits.slow_per_s:
-            context.slow.append((item, fp))
+        if slow is not None and len(context.slow) < self._limits.slow_per_s:
+            context.slow.append(slow)
 
     def _add_requests(self, draft: _Draft, flat: list[Any]) -> None:
         """Add requests, six values each, those of one route and one status at a time."""
-        groups: defaultdict[tuple[int, str, Any], list[_Request]] = defaultdict(list)
-        for item in zip(*[iter(flat)] * REQUEST_WIDTH, strict=True):
-            route, method, _, _, status, _ = item
-            groups[id(route), method, status if type(status) is int else None].append(item)
-        for (_, method, status), items in groups.items():
-            endpoint = self._endpoint(self._request_name(items[0][0], method))
+        routes, methods, starts, ends, statuses, contexts = (
+            flat[nth::REQUEST_WIDTH] for nth in range(REQUEST_WIDTH)
+        )
+        # An Ending stands for itself alone; of other things that are no int nothing is known.
+        kinds = statuses
+        if set(map(type, statuses)) - {int}:
+            kinds = [status if type(status) is int else None for status in statuses]
+        groups: defaultdict[tuple[int, str, int | None], list[int]] = defaultdict(list)
+        for index, key in enumerate(zip(map(id, routes), methods, kinds, strict=True)):
+            groups[key].append(index)
+        for (_, method, status), indexes in groups.items():
+            endpoint = self._endpoint(self._request_name(routes[indexes[0]], method))
+            chosen = [list(map(c.__getitem__, indexes)) for c in (starts, ends, contexts)]
             if status is not None and 100 <= status < 600:
-                self._add_answers(draft, endpoint, items, is_error=status >= 500)
+                self._add_answers(draft, endpoint, *chosen, is_error=status >= 500)
             else:
-                for item in items:
-                    self._add_unusual(draft, endpoint, item)
+                endings = map(statuses.__getitem__, indexes)
+                for item in zip(*chosen, endings, strict=True):
+                    self._add_unusual(draft, endpoint, *item)
+
+    def _settle(self, requests: int) -> None:
+        if self._first_requests > 0:
+            self._first_requests -= requests
+            if self._first_requests <= 0:
+                HOOKS.settle()
 
     def _add_answers(
-        self, draft: _Draft, endpoint: str, items: list[_Request], *, is_error: bool
+        self,
+        draft: _Draft,
+        endpoint: str,
+        starts: list[int],
+        ends: list[int],
+        contexts: list[RequestContext | None],
+        *,
+        is_error: bool,
     ) -> None:
-        _, _, starts, ends, _, contexts = zip(*items, strict=True)
         durations_ms = list(map(truediv, map(sub, ends, starts), repeat(_NS_PER_MS)))
         draft.add_all((_API_ENDPOINT, endpoint, "ms"), ends, durations_ms, is_error)
-        for started_ns, ended_ns, context in zip(starts, ends, contexts, strict=True):
-            if context is not None:
-                self._attribute(draft, endpoint, context, started_ns, ended_ns, is_error)
+        if any(contexts):
+            for started_ns, ended_ns, context in zip(starts, ends, contexts, strict=True):
+                if context is not None:
+                    self._attribute(draft, endpoint, context, started_ns, ended_ns, is_error)
         for since_ns, until_ns in self._stalls:
             for started_ns, ended_ns in zip(starts, ends, strict=True):
                 if started_ns <= since_ns and until_ns <= ended_ns + _STALLED_NS:
                     self._add_outcome(draft, endpoint, "stalled", started_ns, ended_ns, is_error)
 
-    def _add_unusual(self, draft: _Draft, endpoint: str, item: _Request) -> None:
+    def _add_unusual(
+        self,
+        draft: _Draft,
+        endpoint: str,
+        started_ns: int,
+        ended_ns: int,
+        context: RequestContext | None,
+        ending: Any,
+    ) -> None:
         """Add a request that was streamed, did not end by its answer, or had no valid status."""
-        _, _, started_ns, ended_ns, ending, context = item
         if type(ending) is not Ending:
             ending = Ending("invalid_status", True)
         taken_ns = ended_ns
@@ -274,15 +350,18 @@ class Batcher:
     ) -> None:
         """Add what a finished request executed."""
         context.endpoint = endpoint
+        context.is_counted = True
+        if context.statements is None:
+            return
         for fp, (calls, ns) in context.statements.items():
             draft.fingerprints.add(fp)
             draft.attribute(endpoint, ended_ns, fp, calls, ns, 1, calls)
-        if context.busy is not None:
-            busy_ms = context.busy.total_ns(started_ns, ended_ns) / _NS_PER_MS
-            draft.add(_DATABASE_TIME, endpoint, "ms", ended_ns, busy_ms, is_error)
-        for slow, fp in context.slow:
-            draft.add_slow(slow, fp, endpoint)
-        _close(context)
+        busy_ms = context.busy.total_ns(started_ns, ended_ns) / _NS_PER_MS
+        draft.add(_DATABASE_TIME, endpoint, "ms", ended_ns, busy_ms, is_error)
+        for slow in context.slow:
+            draft.add_slow(slow, endpoint)
+        context.statements = None
+        del context.slow, context.busy
 
     def _add_metric(self, draft: _Draft, item: MetricItem) -> None:
         metric_type, name, unit, at_ns, value = item
@@ -328,8 +407,10 @@ class Batcher:
         """Return the fingerprint of a text, whose hex and text are known from now on."""
         fp = identity(normalised)
         if fp not in self._hex:
-            if len(self._hex) >= self._limits.statements:
+            is_full = self._text_characters > _MAX_KNOWN_CHARACTERS
+            if is_full or len(self._hex) >= self._limits.statements:
                 normalised, fp = OTHER, identity(OTHER)
+            self._text_characters += len(normalised[:_MAX_TEXT])
             self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
             self._hex[fp] = fingerprint_hex(fp)
         return fp
@@ -425,16 +506,13 @@ class _Draft:
         sums[3] += most >= REPEATED_CALLS
         sums[4] = max(sums[4], most)
 
-    def add_slow(self, item: StatementItem, fp: int, endpoint: str) -> None:
-        _, end_ns, duration_ns, outcome, _, parameters, _ = item
-        if parameters is None:
-            return
-        started = self.instant(end_ns - duration_ns)
-        self.fingerprints.add(fp)
+    def add_slow(self, slow: SlowStatement, endpoint: str) -> None:
+        started = self.instant(slow.end_ns - slow.duration_ns)
+        self.fingerprints.add(slow.fp)
         self.slow.append(
             SlowQuery(
-                str(uuid.uuid4()), started, endpoint, fp,
-                duration_ns / _NS_PER_MS, outcome != DONE, parameters,
+                str(uuid.uuid4()), started, endpoint, slow.fp,
+                slow.duration_ns / _NS_PER_MS, slow.outcome != DONE, slow.parameters,
             )
         )  # fmt: skip
 
@@ -449,13 +527,6 @@ class _Draft:
             EndpointStatement(_at_minute(minute), endpoint, fp, calls, ns / _NS_PER_MS, *rest)
             for (endpoint, minute, fp), (calls, ns, *rest) in self._attributed.items()
         )
-
-
-def _close(context: RequestContext) -> None:
-    context.is_counted = True
-    context.statements = {}
-    context.busy = None
-    context.slow = []
 
 
 def _at_minute(minute: int) -> datetime:

@@ -28,11 +28,10 @@ _Item = TypeVar("_Item")
 REQUEST_WIDTH = 6
 # How an execution ended; the cancelled one has a time that says nothing about the statement.
 DONE, FAILED, CANCELLED = 0, 1, 2
-# (text as sent, end, duration, outcome, context, described parameters of a slow execution, rows
-# of an executemany: None for a single execution, -1 when unknown)
-StatementItem = tuple[
-    str, int, int, int, "RequestContext | None", "tuple[Any, ...] | None", "int | None"
-]
+# Seven values an execution, likewise: its text as it was sent; its end and duration; its outcome;
+# its request's context or None; described parameters of a slow one; and the rows of an executemany,
+# -1 when they are not known, None for a single execution.
+STATEMENT_WIDTH = 7
 # (metric_type, name, unit, end, value)
 MetricItem = tuple[str, str, str, int, float]
 
@@ -46,31 +45,56 @@ class Ending(NamedTuple):
     is_endless: bool = False  # its length is no latency: a stream of events, or one cut off
 
 
-class RequestContext:
-    """A request under way. The flusher alone writes `statements`, `busy` and `slow`."""
+class SlowStatement(NamedTuple):
+    """A slow execution that waits for the end of its request, and so for its endpoint's name."""
 
-    __slots__ = ("busy", "endpoint", "is_counted", "is_over", "recorder", "slow", "statements")
+    fp: int
+    end_ns: int
+    duration_ns: int
+    outcome: int
+    parameters: tuple[Any, ...]
+
+
+class RequestContext:
+    """A request under way. The flusher alone writes `statements`, `busy` and `slow`.
+
+    What is as here stays with the class: the requests that execute nothing pay for no more.
+    """
+
+    endpoint: Any = UNATTRIBUTED  # the name, or a route that with the method has one
+    method = ""
+    is_used = False  # a statement has asked for it
+    is_over = False  # its sample is in the queue
+    is_counted = False  # the flusher has taken that sample, or has no need of it
+    statements: dict[int, list[int]] | None = None  # fingerprint -> [calls, ns]
+    busy: BusyTime  # the statements' time on the wall clock; there with the first of them
+    slow: list[SlowStatement]
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.endpoint = UNATTRIBUTED
-        self.is_over = False  # its sample is in the queue
-        self.is_counted = False  # the flusher has taken that sample
-        self.statements: dict[int, list[int]] = {}  # fingerprint -> [calls, ns]
-        self.busy: BusyTime | None = None  # the statements' time on the wall clock
-        self.slow: list[tuple[StatementItem, int]] = []
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("perfcore_request", default=None)
 
 
 class Hooks:
-    """Whether anything asks for CURRENT; until then no request pays for having a context."""
+    """Whether anything may ask for CURRENT; if nothing does, no request pays for a context.
 
-    __slots__ = ("exist",)
+    The first requests have one in any case: often it is they who make what is then watched.
+    """
+
+    __slots__ = ("_are_there", "exist")
 
     def __init__(self) -> None:
-        self.exist = False
+        self.exist = True
+        self._are_there = False
+
+    def add(self) -> None:
+        self.exist = self._are_there = True
+
+    def settle(self) -> None:
+        """The first requests are over."""
+        self.exist = self._are_there
 
 
 HOOKS = Hooks()
@@ -126,7 +150,7 @@ class Buffer:
 
     def __init__(self, limit: int = 50_000) -> None:
         self.requests: list[Any] = []
-        self.statements: deque[StatementItem] = deque()
+        self.statements: list[Any] = []
         self.metrics: deque[MetricItem] = deque()
         self.generated = Counter()
         self.dropped = Counter()
@@ -162,13 +186,20 @@ class Buffer:
         del self.requests[: len(taken)]
         return taken
 
+    def take_statements(self) -> list[Any]:
+        """Take out the executions that are there now, seven values each."""
+        taken = self.statements[:]
+        del self.statements[: len(taken)]
+        return taken
+
     def admit(self, text: str) -> str:
         """Return a long text, or what stands for it when those that wait take too much memory."""
         self.large_characters += len(text)
         return text if self.large_characters <= _MAX_LARGE_CHARACTERS else OVERSIZED
 
     def __len__(self) -> int:
-        return len(self.requests) // REQUEST_WIDTH + len(self.statements) + len(self.metrics)
+        requests = len(self.requests) // REQUEST_WIDTH
+        return requests + len(self.statements) // STATEMENT_WIDTH + len(self.metrics)
 
 
 def drain(queue: deque[_Item]) -> list[_Item]:

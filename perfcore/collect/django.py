@@ -1,4 +1,4 @@
-"""Leave the route of Django's requests where the middlewares find it.
+"""What Django lacks for the middlewares: the route in the environ or scope, and a lifespan.
 
 Django keeps what its resolver found in the request, which neither a WSGI environ nor an ASGI scope
 holds. Put `perfcore.collect.django.name_routes` first in MIDDLEWARE: it sees every answer.
@@ -6,7 +6,7 @@ holds. Put `perfcore.collect.django.name_routes` first in MIDDLEWARE: it sees ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -47,3 +47,25 @@ def _leave(request: Any) -> None:
         recorder = current_recorder()
         if recorder is not None:
             recorder.self_errors.add()
+
+
+def with_lifespan(application: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return the ASGI application with the lifespan that Django refuses to have.
+
+    uvicorn ends by the signal that stopped it, and nothing runs at exit: the end of the
+    lifespan is the only moment at which the last second can be sent.
+    """
+
+    def live(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        if scope["type"] == "lifespan":
+            return _live(receive, send)
+        return application(scope, receive, send)
+
+    return live
+
+
+async def _live(receive: Any, send: Any) -> None:
+    kind = ""
+    while kind != "lifespan.shutdown":
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})

@@ -42,9 +42,9 @@ log = logging.getLogger("perfcore.collect")
 
 _PATIENCE_S = 0.5  # for a connection, before a batch goes to disk
 _INSURED_AFTER_S = 0.3  # a batch under way that long is put on disk
-_DRAIN_BUDGET_S = 0.25
-_REST = 3  # times as long as a drain took before the next: a quarter of the time
-_GROUP, _GROUP_BYTES = 8, 256 * 1024  # batches in a transaction of the drain
+_DRAIN_SHARE = 0.25  # of the time, in which the store works on what waited
+_MOST_ALLOWED_S = 0.5  # at once
+_GROUP, _GROUP_BYTES = 12, 512 * 1024  # batches in a transaction of the drain
 _MOST_FAILURES = 5  # of one batch while others arrive
 _ORPHANS_EVERY_S = 20.0
 _HUNG_AFTER_NS = 8_000_000_000
@@ -81,7 +81,7 @@ class Flusher:
         self._answers = 0
         self._failing = ("", 0)  # the oldest waiting batch and how often it failed by itself
         self._group = _GROUP
-        self._drain_at = self._orphans_at = 0.0
+        self._allowed_s = self._drained_at = self._orphans_at = 0.0
         self._flush_began = self._taken_at = 0.0
         self._wake = threading.Event()
         self._is_stopping = False
@@ -387,18 +387,27 @@ class Flusher:
     def _drain(self) -> None:
         """Send what waits, oldest first, for a quarter of the time or as long as a flush asks."""
         began = time.monotonic()
-        is_due = began >= self._drain_at or began < self._patient_until
-        if not is_due or not (self.backlog.samples or self._orphans_due(began)):
+        earned = _DRAIN_SHARE * (began - self._drained_at)
+        self._allowed_s = min(_MOST_ALLOWED_S, self._allowed_s + earned)
+        self._drained_at = began
+        if not (self.backlog.samples or self._orphans_due(began)):
             return
-        until = max(began + _DRAIN_BUDGET_S, self._patient_until)
-        while self._may_send() and time.monotonic() < until and self._send_waiting():
+        while self._may_drain() and self._send_waiting():
             pass
         with self.ledger:
             self.backlog.tidy()
-        if self._may_send() and time.monotonic() < until:
-            self._adopt(until)
-        ended = time.monotonic()
-        self._drain_at = ended + _REST * (ended - began)
+        self._adopt()
+
+    def _may_drain(self) -> bool:
+        is_time = self._allowed_s > 0 or time.monotonic() < self._patient_until
+        return is_time and self._may_send()
+
+    def _deliver_waiting(self, batches: Sequence[Batch]) -> list[Delivered] | None:
+        began = time.monotonic()
+        try:
+            return self._deliver(batches)
+        finally:
+            self._allowed_s -= time.monotonic() - began
 
     def _send_waiting(self) -> bool:
         """Send the oldest waiting batches; False when there are none or they must wait on."""
@@ -407,7 +416,7 @@ class Flusher:
         if not rows:
             return False
         answers = self._link.answers
-        done = self._deliver(batches)
+        done = self._deliver_waiting(batches)
         if done is None:
             if self._fail(rows[0], answers):
                 self._settle(rows[:1], [Delivered(0)])
@@ -440,12 +449,14 @@ class Flusher:
         self._orphans_at = now + _ORPHANS_EVERY_S
         return True
 
-    def _adopt(self, until: float) -> None:
+    def _adopt(self) -> None:
         """Send the spools of processes that died; their samples are theirs, not ours."""
+        if not self._may_drain():
+            return
         for spool in self.backlog.orphans():
             is_empty = False
             try:
-                is_empty = self._drain_orphan(spool, until)
+                is_empty = self._drain_orphan(spool)
             except (OSError, sqlite3.Error) as error:
                 self._log.warning(f"the spool {spool.path} cannot be adopted: {error}")
                 if isinstance(error, sqlite3.Error) and is_damage(error):
@@ -456,9 +467,9 @@ class Flusher:
             if not is_empty:
                 return
 
-    def _drain_orphan(self, spool: Spool, until: float) -> bool:
+    def _drain_orphan(self, spool: Spool) -> bool:
         """Send a spool's batches; whether it is empty now."""
-        while time.monotonic() < until:
+        while self._may_drain():
             rows, batches, bad = read_some(spool, self._group, _GROUP_BYTES)
             if bad:
                 self._log.warning(f"{len(bad)} batches in {spool.path} are damaged")
@@ -466,7 +477,7 @@ class Flusher:
             if not rows:
                 return not bad
             answers = self._link.answers
-            if self._deliver(batches) is None:
+            if self._deliver_waiting(batches) is None:
                 if self._fail(rows[0], answers):
                     spool.remove(rows[:1])
                 return False

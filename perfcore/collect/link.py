@@ -211,7 +211,10 @@ class _Connecting:
         self._is_forgotten = False
         self._lock = threading.Lock()
         self._over = threading.Event()
-        threading.Thread(target=self._run, name="perfcore-connect", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="perfcore-connect", daemon=True).start()
+        except RuntimeError:  # the interpreter ends, or the system has no thread left
+            self._run()
 
     @property
     def is_over(self) -> bool:

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from contextvars import Token
 from time import perf_counter_ns
 from typing import Any
 
@@ -39,6 +38,9 @@ _METHODS = {name: name for name in METHODS}
 # By name, because none of the libraries is ours to import.
 _CLIENT_GONE = {"ClientDisconnect", "ClientDisconnected", "RequestAborted"}
 _OVER: Message = {}
+# Equal to the server's word and yet our own: it marks a request that is measured already, and
+# the scope does not grow by it.
+_HTTP = "".join(("ht", "tp"))
 
 
 class _Stream:
@@ -79,7 +81,7 @@ class PerfcoreMiddleware:
         self.app = app
         self.recorder = recorder or configure(service, store)
         self._exclude = frozenset(exclude)
-        self._names: dict[tuple[int, int, str, str], tuple[str, Any, Any]] = {}
+        self._names: dict[tuple[int, int, int, str, str], tuple[str, Any, Any, Any]] = {}
         self._has_told_of_two = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,10 +93,11 @@ class PerfcoreMiddleware:
             started_ns = perf_counter_ns()
             if (
                 scope["type"] == "http"
+                and scope["type"] is not _HTTP
                 and recorder.is_enabled
                 and scope["path"] not in self._exclude
-                and scope.setdefault(_MARK, started_ns) is started_ns
             ):
+                scope["type"] = _HTTP
                 if HOOKS.exist:
                     context = RequestContext(recorder)
                     token = CURRENT.set(context)
@@ -126,6 +129,10 @@ class PerfcoreMiddleware:
                             method = _METHODS.get(scope["method"], "OTHER")
                             status = answer["status"]
                             answer = _OVER
+                            if context is not None and not context.is_used:
+                                context.endpoint, context.method = route, method
+                                context.is_counted = True
+                                context = None
                             buffer = recorder.buffer
                             if next(buffer.generated.numbers) < buffer.room:
                                 buffer.requests.extend(
@@ -150,15 +157,22 @@ class PerfcoreMiddleware:
             await self.app(scope, receive, observed)
         except BaseException as error:
             try:
-                self._conclude(answer, scope, started_ns, context, token, error)
+                if answer is not _OVER:
+                    self._conclude(answer, scope, started_ns, context, error)
+                if token is not None:
+                    # A coroutine that is thrown away is closed in another context.
+                    with contextlib.suppress(ValueError):
+                        CURRENT.reset(token)
             except Exception:
                 self.recorder.self_errors.add()
             raise
-        if answer is not _OVER or token is not None:
-            try:
-                self._conclude(answer, scope, started_ns, context, token, None)
-            except Exception:
-                self.recorder.self_errors.add()
+        try:
+            if answer is not _OVER:
+                self._conclude(answer, scope, started_ns, context, None)
+            if token is not None:
+                CURRENT.reset(token)
+        except Exception:
+            self.recorder.self_errors.add()
 
     def _follow(
         self,
@@ -189,16 +203,9 @@ class PerfcoreMiddleware:
         scope: Scope,
         started_ns: int,
         context: RequestContext | None,
-        token: Token[RequestContext | None] | None,
         error: BaseException | None,
     ) -> None:
-        """Leave a request, and record it if its application ended before its answer did."""
-        if token is not None:
-            # A coroutine that is thrown away is closed in another context.
-            with contextlib.suppress(ValueError):
-                CURRENT.reset(token)
-        if answer is _OVER:
-            return
+        """Record a request whose application ended before its answer did."""
         stream = None
         status: Any = 200
         if type(answer) is _Stream:
@@ -224,11 +231,13 @@ class PerfcoreMiddleware:
         if ROUTE in scope or "route_handler" in scope:
             return sys.intern(endpoint_of(scope, prefix))
         included = scope.get("fastapi", {}).get("effective_route_context")
-        key = id(route), id(included), str(scope.get("method"))[:10], root
+        endpoint, method = scope.get("endpoint"), str(scope.get("method"))[:10]
+        key = id(route), id(included), id(endpoint), method, root
         known = self._names.get(key)
         if known is None:
-            known = endpoint_of(scope, prefix), route, included
-            if len(self._names) < _MAX_NAMES:
+            known = sys.intern(endpoint_of(scope, prefix)), route, included, endpoint
+            # Another route would have been found by the path, which is no part of the key.
+            if _leads_to(endpoint, route, included) and len(self._names) < _MAX_NAMES:
                 self._names[key] = known
         return known[0]
 
@@ -271,9 +280,16 @@ class PerfcoreMiddleware:
 
     def _tell_of_two(self, scope: Scope) -> None:
         """Say once that this middleware is there twice: the outer one measures."""
-        if not self._has_told_of_two and self.recorder.is_enabled and _MARK in scope:
+        is_measured = scope["type"] is _HTTP or _MARK in scope
+        if not self._has_told_of_two and self.recorder.is_enabled and is_measured:
             self._has_told_of_two = True
             log.warning("perfcore: the middleware is installed twice; the outer one measures")
+
+
+def _leads_to(endpoint: Any, route: Any, included: Any) -> bool:
+    """Return whether it is by this route that the endpoint was found."""
+    routes = route, included, getattr(included, "starlette_route", None)
+    return any(getattr(r, "endpoint", None) is endpoint for r in routes if r is not None)
 
 
 def _ending(outcome: str, status: Any, stream: _Stream | None) -> Ending:

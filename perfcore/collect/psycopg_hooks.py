@@ -64,7 +64,7 @@ def _rows(params_seq: Any, **options: Any) -> Any:
 
 def _measuring_async(run: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
     """Return what `measuring` does, for a coroutine function."""
-    HOOKS.exist = True
+    HOOKS.add()
 
     async def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

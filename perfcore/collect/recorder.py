@@ -178,8 +178,10 @@ class Recorder:
         buffer = self.buffer
         if len(text) > LARGE_CHARACTERS:
             text = buffer.admit(text)
+        if context is not None:
+            context.is_used = True
         if next(buffer.generated.numbers) < buffer.room:
-            buffer.statements.append(
+            buffer.statements.extend(
                 (text, ended_ns, duration_ns, outcome, context, parameters, rows)
             )
         else:

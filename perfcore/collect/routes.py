@@ -104,6 +104,7 @@ def _routes(router: Any) -> Iterable[Any]:
 
 
 def _serves(route: Any) -> Any:
+    """Return what a route of Starlette calls: its endpoint, or the application mounted there."""
     return getattr(route, "endpoint", None) or getattr(route, "app", None)
 
 

@@ -205,7 +205,7 @@ class Spool:
         [(free_pages,)] = self._database.execute("PRAGMA freelist_count")
         growth = max(0, wanted + 4 * _PAGE_BYTES - free_pages * _PAGE_BYTES)
         log_growth = max(0, wanted + _LOG_BYTES - _bytes([self._beside("-wal")]))
-        return folder_bytes(self.path.parent) + growth + log_growth - self._limit_bytes
+        return int(folder_bytes(self.path.parent) + growth + log_growth - self._limit_bytes)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)

@@ -38,7 +38,7 @@ class Hook:
 
 def measuring(run: _Run, hook: Hook) -> _Run:
     """Return `run(subject, statement, ...)`, measured."""
-    HOOKS.exist = True
+    HOOKS.add()
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
         started_ns, result = 0, PENDING

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from perfcore.collect import django_hooks, psycopg_hooks, sqlalchemy_hooks
+from perfcore.collect.buffer import HOOKS
 from perfcore.collect.recorder import Recorder
 
 _ADAPTERS = {
@@ -23,6 +24,7 @@ def watch(source: Any, recorder: Recorder | None = None) -> None:
     endpoint and its recorder; those outside to `recorder`, or to the one configured last.
     """
     _adapter(source).watch(source, recorder)
+    HOOKS.add()  # from now on, even if nothing is connected yet
 
 
 def unwatch(source: Any) -> None:

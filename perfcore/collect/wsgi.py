@@ -6,16 +6,19 @@ length some servers send, and a `wsgi.file_wrapper`, which they pass to sendfile
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from time import perf_counter_ns
 from typing import Any
 
-from perfcore.collect.buffer import CURRENT, RequestContext
+from perfcore.collect.buffer import CURRENT, HOOKS, Ending, RequestContext
 from perfcore.collect.recorder import Recorder
 from perfcore.collect.routes import HEALTH_CHECKS, ROUTE, UNMATCHED, method_of, rule_template
 
 Environ = dict[str, Any]
 _MARK = "perfcore.request"
+_MAX_CLASS_NAME = 100
 
 
 class PerfcoreWSGIMiddleware:
@@ -40,7 +43,7 @@ class PerfcoreWSGIMiddleware:
 
         self.app = app
         self.recorder = recorder or configure(service, store)
-        self.route = route or _left_route
+        self.route = route
         self._exclude = frozenset(exclude)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -50,7 +53,7 @@ class PerfcoreWSGIMiddleware:
         try:
             body = self.app(environ, request.start)
         except BaseException as error:
-            request.end(isinstance(error, Exception))
+            request.fail("raised", error)
             request.leave()
             raise
         return request.follow(body)
@@ -91,15 +94,20 @@ class _Request:
         self._prefix = environ.get("SCRIPT_NAME", "")
         self._status = 0
         self._template = ""
-        self._context = RequestContext(middleware.recorder)
-        CURRENT.set(self._context)
+        self._context = None
+        if HOOKS.exist:  # somebody will ask to which request a statement belongs
+            self._context = RequestContext(middleware.recorder)
+            CURRENT.set(self._context)
         self._started_ns = perf_counter_ns()
 
-    def start(self, line: str, *rest: Any, **options: Any) -> Any:
+    def start(self, line: str, headers: Any, exc_info: Any = None) -> Any:
         """Take the place of start_response; the last one that the server takes counts."""
-        write = self._start_response(line, *rest, **options)
+        if exc_info is None:
+            write = self._start_response(line, headers)
+        else:
+            write = self._start_response(line, headers, exc_info)
         try:
-            self._status = int(line[:3]) if line[:3].isdigit() else 0
+            self._status = _status_of(line)
             # Now, because Flask forgets the request before it returns the body.
             self._template = self._find()
         except Exception:
@@ -110,7 +118,7 @@ class _Request:
         """Return what the server may have of the body: itself, or this around it."""
         try:
             if hasattr(body, "__len__"):  # all of it is there
-                self.end(False)
+                self.end()
                 self.leave()
                 return body
             wrapper = self._environ.get("wsgi.file_wrapper")
@@ -132,7 +140,7 @@ class _Request:
         try:
             body.close = closing
         except (AttributeError, TypeError):
-            self.end(False)
+            self.end()
             self.leave()
         return body  # type: ignore[no-any-return]
 
@@ -141,10 +149,10 @@ class _Request:
         try:
             for piece in self._body:  # noqa: UP028
                 yield piece
-        except Exception:
-            self.end(True)
+        except Exception as error:
+            self.fail("aborted", error)
             raise
-        self.end(False)
+        self.end()
 
     def close(self) -> None:
         self._close(getattr(self._body, "close", None))
@@ -153,38 +161,60 @@ class _Request:
         try:
             if close is not None:
                 close()
-        except Exception:
-            self.end(True)
+        except Exception as error:
+            self.fail("aborted", error)
             raise
         finally:
-            self.end(False)
-            self.leave()
+            if self._started_ns:
+                self.end()
+            if self._context is not None:
+                self.leave()
 
-    def end(self, is_error: bool) -> None:
+    def fail(self, how: str, error: BaseException) -> None:
+        """Record a request that ends by an exception, with its class and never its text."""
+        try:
+            name = type(error).__name__[:_MAX_CLASS_NAME]
+            is_error = isinstance(error, Exception)
+            self.end(Ending(f"{how} {name}" if is_error else "cancelled", is_error))
+        except Exception:
+            self._middleware.recorder.self_errors.add()
+
+    def end(self, ending: Ending | None = None) -> None:
         """Record the request unless that was done; whatever goes wrong here stays here."""
         try:
-            context, recorder = self._context, self._middleware.recorder
-            if not context.is_over:
+            started_ns, self._started_ns = self._started_ns, 0
+            if started_ns:
+                ended_ns = perf_counter_ns()
                 method = method_of(self._environ.get("REQUEST_METHOD", ""))
-                context.endpoint = f"{method} {self._template or self._find() or UNMATCHED}"
-                recorder.request(context, self._started_ns, is_error or self._status >= 500)
+                # One object for each name: the flusher groups requests by it.
+                name = sys.intern(f"{method} {self._template or self._find() or UNMATCHED}")
+                self._middleware.recorder.request_of(
+                    name, "", started_ns, ended_ns, ending or self._status, self._context
+                )
         except Exception:
             self._middleware.recorder.self_errors.add()
 
     def _find(self) -> str:
         """Return the template, with the place of a mounted application, "" without a route."""
-        environ = self._environ
-        template = self._middleware.route(environ)
+        environ, route = self._environ, self._middleware.route
+        template = environ.get(ROUTE) if route is None else route(environ)
+        if template is None and route is None:
+            rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+            template = None if rule is None else rule_template(rule.rule)
         if not template:
             return ""
         # A dispatcher has moved its part of the path here, since the request came in.
-        mounted: str = environ.get("SCRIPT_NAME", "").removeprefix(self._prefix)
-        return mounted + template
+        mounted = environ.get("SCRIPT_NAME", "")
+        return (
+            template if mounted == self._prefix else mounted.removeprefix(self._prefix) + template
+        )
 
     def leave(self) -> None:
         """Let the next statements of the thread belong to no request."""
         try:
-            CURRENT.set(None)
+            if self._context is not None:
+                CURRENT.set(None)
+                self._context = None
         except Exception:
             self._middleware.recorder.self_errors.add()
 
@@ -194,9 +224,7 @@ def _is_file(body: Any, wrapper: Any) -> bool:
     return isinstance(body, wrapper) if isinstance(wrapper, type) else hasattr(body, "read")
 
 
-def _left_route(environ: Environ) -> str | None:
-    left = environ.get(ROUTE)
-    if left is not None:
-        return str(left)
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return None if rule is None else rule_template(rule.rule)
+@lru_cache(maxsize=1024)
+def _status_of(line: str) -> int:
+    """Return the status of "404 Not Found", 0 for what is none."""
+    return int(line[:3]) if line[:3].isdigit() else 0

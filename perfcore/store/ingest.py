@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.rows import TupleRow
 
-_VERSION = 1
+_VERSION = 2
+_OLDEST_VERSION = 1
 
 
 class SeriesKey(NamedTuple):
@@ -44,12 +45,33 @@ class RawSample:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedHistogram:
+    """A histogram as the store holds it: what comes out of a spool need not be unpacked."""
+
+    content: bytes
+    count: int
+    error_count: int
+    sum: float
+    min: float
+    max: float
+
+    def to_bytes(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
 class Rollup:
     """What a series did in (a part of) a minute."""
 
     series: SeriesKey
     bucket_start: datetime
-    histogram: Histogram
+    histogram: Histogram | PackedHistogram
+
+    def packed(self) -> Rollup:
+        """Return it with its histogram packed."""
+        h = self.histogram
+        packed = PackedHistogram(h.to_bytes(), h.count, h.error_count, h.sum, h.min, h.max)
+        return replace(self, histogram=packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +109,7 @@ class Batch:
     service: str
     process: str  # "host:pid:start"
     sent_at: datetime
-    samples: int  # samples in the histograms
+    samples: int  # measurements; values that derive from them are in the histograms beside them
     raw: tuple[RawSample, ...] = ()
     rollups: tuple[Rollup, ...] = ()
     endpoint_statements: tuple[EndpointStatement, ...] = ()
@@ -103,10 +125,7 @@ class Batch:
             "head": [self.batch_id, self.service, self.process, _epoch(self.sent_at)],
             "samples": self.samples,
             "raw": [_raw_to_list(s) for s in self.raw],
-            "rollups": [
-                [*r.series, _epoch(r.bucket_start), _to_text(r.histogram)]
-                for r in self.rollups
-            ],
+            "rollups": [_rollup_to_list(r) for r in self.rollups],
             "endpoint_statements": [
                 [
                     _epoch(e.bucket_start), e.endpoint, e.fingerprint, e.calls, e.duration_ms,
@@ -149,7 +168,7 @@ class Batch:
         """Return what `to_bytes` wrote; ValueError for bytes of another form or version."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["version"] != _VERSION:
+            if not _OLDEST_VERSION <= document["version"] <= _VERSION:
                 raise ValueError(f"version {document['version']}")
             return cls._from_document(document)
         except (zlib.error, LookupError, TypeError, ValueError, OverflowError, OSError) as error:
@@ -165,14 +184,7 @@ class Batch:
             _instant(sent_at),
             document["samples"],
             raw=tuple(map(_raw_from_list, document["raw"])),
-            rollups=tuple(
-                Rollup(
-                    SeriesKey(*r[:4]),
-                    _instant(r[4]),
-                    Histogram.from_bytes(base64.b85decode(r[5])),
-                )
-                for r in document["rollups"]
-            ),
+            rollups=tuple(map(_rollup_from_list, document["rollups"])),
             endpoint_statements=tuple(
                 EndpointStatement(_instant(r[0]), *r[1:]) for r in document["endpoint_statements"]
             ),
@@ -198,8 +210,18 @@ def _raw_from_list(row: list[Any]) -> RawSample:
     return RawSample(SeriesKey(*row[:4]), _instant(row[4]), *row[5:])
 
 
-def _to_text(histogram: Histogram) -> str:
-    return base64.b85encode(histogram.to_bytes()).decode()
+def _rollup_to_list(rollup: Rollup) -> list[Any]:
+    h = rollup.histogram
+    content = base64.b64encode(h.to_bytes()).decode()
+    numbers = [h.count, h.error_count, h.sum, h.min, h.max]
+    return [*rollup.series, _epoch(rollup.bucket_start), content, *numbers]
+
+
+def _rollup_from_list(row: list[Any]) -> Rollup:
+    key, at = SeriesKey(*row[:4]), _instant(row[4])
+    if len(row) == 6:  # the first version
+        return Rollup(key, at, Histogram.from_bytes(base64.b85decode(row[5])))
+    return Rollup(key, at, PackedHistogram(base64.b64decode(row[5]), *row[6:]))
 
 
 def _epoch(at: datetime) -> float:

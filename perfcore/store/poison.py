@@ -80,7 +80,8 @@ def write_apart(
         pieces.write("text", list(batch.texts), lambda texts: write_texts(connection, dict(texts)))
         for table in TABLES:
             _write_table(pieces, table, batch, known)
-        lost = sum(r.samples for r in pieces.rejected)
+        # Some values derive from others, and only these are counted as samples.
+        lost = min(batch.samples, sum(r.samples for r in pieces.rejected))
         _correct(connection, batch, lost, pieces.rejected)
         _quarantine(connection, batch, pieces.rejected)
     series_ids.update(known)

@@ -119,6 +119,24 @@ class TargetState:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessAccount:
+    """Where every sample of a process is: the first is the sum of those up to `missing`."""
+
+    generated: int
+    stored: int
+    spooled: int  # on the sender's disk, or waiting in its memory
+    buffered: int  # not flushed when it sent its last batch
+    dropped: Mapping[str, int]  # by reason
+    missing: int  # 0, or this program has a bug
+    gone: int  # of the stored, no longer in the ledger: expired, or the store was restored
+    self_errors: int
+    refused: int  # values that were no finite numbers; never generated
+    quarantined: int  # rows that no table takes
+    spool_bytes: int
+    trouble: str  # with the store, in words with its beginning; "" where there was none
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessState:
     """A sending process: what arrived from it, and the running totals it told last."""
 
@@ -131,6 +149,56 @@ class ProcessState:
     last_received_at: datetime
     last_sent_at: datetime
     totals: Mapping[str, Any]
+
+    @property
+    def account(self) -> ProcessAccount:
+        """Return what became of its samples, by what arrived here and what it told last.
+
+        What arrived counts where the two differ: a dead process tells no more that another one
+        has delivered its spool.
+        """
+        told = partial(_whole, self.totals)
+        dropped = _by_reason(self.totals.get("dropped"))
+        stored = max(self.samples, told("stored"))
+        generated = told("generated") or stored
+        on_the_way = generated - stored - sum(dropped.values())
+        spooled = max(0, min(told("spooled"), on_the_way))
+        buffered = max(0, min(told("buffered"), on_the_way - spooled))
+        return ProcessAccount(
+            generated, stored, spooled, buffered, dropped,
+            missing=on_the_way - spooled - buffered,
+            gone=stored - self.samples,
+            self_errors=told("self_errors"),
+            refused=told("refused"),
+            quarantined=told("quarantined"),
+            spool_bytes=told("spool_bytes"),
+            trouble=_trouble(self.totals.get("trouble")),
+        )  # fmt: skip
+
+
+def _whole(totals: Mapping[str, Any], name: str) -> int:
+    value = totals.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _by_reason(dropped: Any) -> dict[str, int]:
+    if not isinstance(dropped, Mapping):
+        return {"unknown": dropped} if isinstance(dropped, int) and dropped else {}
+    return {str(k): v for k, v in dropped.items() if isinstance(v, int) and v}
+
+
+def _trouble(told: Any) -> str:
+    if not isinstance(told, Mapping) or not told.get("reason"):
+        return ""
+    until = f" until {_clock_time(told['until'])}" if told.get("until") else ""
+    return f"{told['reason']} since {_clock_time(told.get('since'))}{until}"
+
+
+def _clock_time(instant: Any) -> str:
+    try:
+        return f"{datetime.fromisoformat(str(instant)).astimezone(UTC):%d %b %H:%M} UTC"
+    except ValueError:
+        return str(instant)
 
 
 @dataclass(frozen=True, slots=True)

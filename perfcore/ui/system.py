@@ -132,35 +132,42 @@ def accounting(state: CollectionState) -> None:
             "process": parts.text("Process", "host:pid:start of the sender."),
             "generated": parts.number("Generated", "%,d", "Samples, as the sender counts them."),
             "stored": parts.number("Stored", "%,d", "Samples that arrived here."),
-            "waiting": parts.number(
-                "On the way", "%,d", "Generated, not yet stored nor dropped: in memory or spooled."
+            "spooled": parts.number("Spooled", "%,d", "On the sender's disk, on their way."),
+            "buffered": parts.number(
+                "Buffered", "%,d", "Measured, and not flushed when the last batch was sent."
             ),
             "dropped": parts.number("Dropped", "%,d", "Given up by the sender, with reasons."),
             "reasons": parts.text("Reasons", width="small"),
-            "spooled_batches": parts.number(
-                "Spooled batches", "%,d", "Arrived later, through the sender's spool."
+            "missing": parts.number("Missing", "%,d", "Unaccounted for: anything but 0 is a bug."),
+            "self_errors": parts.number(
+                "Own errors", "%,d", "Exceptions of Perfcore's own that the application never saw."
             ),
-            "last": parts.text("Last heard of"),
+            "quarantined": parts.number("Bad rows", "%,d", "Rows that no table takes."),
+            "spool_bytes": parts.number("Spool bytes", "%,d", "On the sender's disk."),
+            "trouble": parts.text("Store was", "The last time that it took nothing."),
+            "last": parts.text("Last flush"),
         },
         key="accounting",
     )
-    st.caption("generated = stored + on the way (in memory or spooled) + dropped")
+    st.caption("generated = stored + spooled + buffered + dropped + missing")
 
 
 def _account(process: ProcessState) -> dict[str, Any]:
-    dropped = process.totals.get("dropped") or {}
-    by_reason = dropped if isinstance(dropped, Mapping) else {"all": dropped}
-    given_up = sum(int(v) for v in by_reason.values())
-    generated = int(process.totals.get("generated", process.samples))
+    account = process.account
     return {
         "service": process.service,
         "process": process.process,
-        "generated": generated,
-        "stored": process.samples,
-        "waiting": max(0, generated - process.samples - given_up),
-        "dropped": given_up,
-        "reasons": ", ".join(f"{k}: {v}" for k, v in by_reason.items() if v),
-        "spooled_batches": process.spooled_batches,
+        "generated": account.generated,
+        "stored": account.stored,
+        "spooled": account.spooled,
+        "buffered": account.buffered,
+        "dropped": sum(account.dropped.values()),
+        "reasons": ", ".join(f"{k}: {v}" for k, v in account.dropped.items()),
+        "missing": account.missing,
+        "self_errors": account.self_errors,
+        "quarantined": account.quarantined,
+        "spool_bytes": account.spool_bytes,
+        "trouble": account.trouble,
         "last": words.ago(process.last_received_at),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
@@ -54,6 +55,10 @@ class Seen:
 
 def play(app: Application, scope: Any, server: Server, thrown: BaseException | None = None) -> Seen:
     """Run an application to its end, throwing into the first thing that it waits for."""
+    return contextvars.copy_context().run(_play, app, scope, server, thrown)
+
+
+def _play(app: Application, scope: Any, server: Server, thrown: BaseException | None) -> Seen:
     coroutine: Any = app(scope, server.receive, server.send)
     error: BaseException | None = None
     try:

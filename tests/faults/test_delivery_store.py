@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from perfcore.collect import Recorder
-from perfcore.collect.link import words
+from perfcore.collect.link import Delivered, words
 from perfcore.collect.quiet import QuietLog
 from perfcore.collect.spool import Spool, spool_path
 from perfcore.db import connect
@@ -362,7 +362,7 @@ def test_live_batches_overtake_what_waits(
         recorder.flush(20)
     flusher = recorder._flusher
     assert flusher is not None
-    monkeypatch.setattr("perfcore.collect.flusher._DRAIN_BUDGET_S", 0.0)
+    monkeypatch.setattr("perfcore.collect.flusher._MOST_ALLOWED_S", 0.0)
     flusher._store = store
     _record(recorder, 7)
     flusher.cycle(0.0)  # a flush that asks for no patience
@@ -390,17 +390,18 @@ def test_draining_takes_a_quarter_of_the_time(
     now = [1000.0]
     spent = []
 
-    def send() -> bool:
+    def deliver(batches: object) -> list[Delivered]:
         now[0] += 0.1
         spent.append(0.1)
-        return True
+        return []
 
     monkeypatch.setattr("perfcore.collect.flusher.time.monotonic", lambda: now[0])
     monkeypatch.setattr(type(flusher.backlog), "samples", 10)
     monkeypatch.setattr(flusher, "_may_send", lambda: True)
-    monkeypatch.setattr(flusher, "_send_waiting", send)
-    monkeypatch.setattr(flusher, "_adopt", lambda until: None)
-    flusher._patient_until = flusher._drain_at = 0.0
+    monkeypatch.setattr(flusher, "_deliver", deliver)
+    monkeypatch.setattr(flusher, "_send_waiting", lambda: flusher._deliver_waiting([]) == [])
+    monkeypatch.setattr(flusher, "_adopt", lambda: None)
+    flusher._patient_until, flusher._drained_at = 0.0, now[0]
     began = now[0]
     while now[0] < began + 60:
         flusher._drain()

@@ -121,7 +121,7 @@ def test_each_way_to_end_is_one_sample_and_one_outcome(
 def test_a_client_that_leaves_does_not_end_a_background_task(
     recorder: Recorder, rows: Rows
 ) -> None:
-    done = []
+    done: list[str] = []
 
     async def answer(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(done.append, "task"))
@@ -164,7 +164,7 @@ def test_a_large_stream_is_never_held(recorder: Recorder, rows: Rows) -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        asyncio.run(measured(_scope(), Server().receive, send))  # type: ignore[arg-type]
+        asyncio.run(measured(_scope(), Server().receive, send))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -304,7 +304,7 @@ def test_an_engine_is_measured_once_whatever_stands_for_it(dsn: str, recorder: R
             await connection.execute(sa.text("SELECT 'once'"))
 
     asyncio.run(ask())
-    texts = [item[0] for item in recorder.buffer.statements]
+    texts = recorder.buffer.statements[:: buffer.STATEMENT_WIDTH]
     assert texts.count("SELECT 'once'") == 1
     unwatch(engine)
     assert (
@@ -358,8 +358,8 @@ def test_failing_statements_take_a_bounded_amount_of_memory(recorder: Recorder) 
         for number in range(10_000):
             with pytest.raises(sa.exc.OperationalError):
                 connection.exec_driver_sql(f"SELECT nothing FROM absent_{number}")
-    assert len(recorder.buffer.statements) == 500
-    assert {item[3] for item in recorder.buffer.statements} == {buffer.FAILED}
+    assert len(recorder.buffer) == 500
+    assert set(recorder.buffer.statements[3 :: buffer.STATEMENT_WIDTH]) == {buffer.FAILED}
     totals = recorder.accounting()
     assert (totals.generated, totals.dropped) == (10_000, {"buffer_full": 9_500})
     assert totals.missing == 0
@@ -376,12 +376,25 @@ def test_texts_that_never_come_again_take_a_bounded_amount_of_memory(
     waiting = buffer.Buffer()
     for number in range(3_000):
         text = f"SELECT a{number} " + "x" * 5_000
-        waiting.add(waiting.statements, (text, 1, 1, buffer.FAILED, None, None, None))
+        waiting.statements += [text, 1, 1, buffer.FAILED, None, None, None]
         if number % 100 == 0:
             batcher.take(waiting)
     kept = sum(len(key) for key in batcher._fingerprints)
     assert 0 < kept <= 4_000_000
     assert len(batcher._texts) <= 51
+
+
+@pytest.mark.fault(28)
+def test_the_characters_of_all_known_texts_are_bounded() -> None:
+    batcher = Batcher("shop", "host:1:1", Limits())
+    waiting = buffer.Buffer()
+    for number in range(200):
+        text = f"SELECT a{number} " + "x" * 60_000
+        waiting.statements += [text, 1, 1, buffer.DONE, None, None, None]
+    batch = batcher.take(waiting)
+    assert batch is not None
+    assert sum(rollup.histogram.count for rollup in batch.rollups) == 200
+    assert 4_000_000 < sum(len(text) for text in batcher._texts.values()) < 4_200_000
 
 
 @pytest.mark.fault(29)
@@ -438,8 +451,8 @@ def test_fetching_rows_is_no_part_of_an_execution(dsn: str, recorder: Recorder) 
         fetching_ns = time.perf_counter_ns()
         assert len(result.all()) == 1000
         assert list(recorder.buffer.statements) == executed
-    [item] = executed
-    assert item[1] <= fetching_ns
+    assert len(executed) == buffer.STATEMENT_WIDTH
+    assert executed[1] <= fetching_ns
 
 
 @pytest.mark.fault(31)

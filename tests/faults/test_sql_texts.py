@@ -79,7 +79,7 @@ def _sent(statement: str, parameters: Any = None) -> Batch:
     """Return the batch that leaves the process when that statement was slow."""
     waiting = buffer.Buffer()
     shape = describe(statement, parameters, keep_values=False)
-    waiting.add(waiting.statements, (statement, 1, 1, buffer.DONE, None, shape, None))
+    waiting.statements += [statement, 1, 1, buffer.DONE, None, shape, None]
     batch = Batcher("shop", "host:1:1", Limits()).take(waiting)
     assert batch is not None
     return batch
@@ -170,12 +170,12 @@ def test_long_texts_that_wait_take_a_bounded_amount_of_memory(recorder: Recorder
     now = time.perf_counter_ns()
     for number in range(100):
         recorder.statement(f"SELECT {number}" + " " * 1_000_000, now, 1, 0, None, None)
-    waiting = [item[0] for item in recorder.buffer.statements]
+    waiting = recorder.buffer.statements[:: buffer.STATEMENT_WIDTH]
     assert len(waiting) == 100
     assert sum(map(len, waiting)) < 5_000_000
     assert recorder.flush(20)
     recorder.statement("SELECT 1" + " " * 20_000, now, 1, 0, None, None)
-    assert recorder.buffer.statements[0][0] != OVERSIZED
+    assert recorder.buffer.statements[0] != OVERSIZED
 
 
 @pytest.mark.fault(37)

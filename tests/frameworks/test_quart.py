@@ -52,8 +52,8 @@ def _app(recorder: Recorder | None) -> quart.Quart:
     async def health() -> str:
         return "fine"
 
-    @app.websocket("/ws")
-    async def talk() -> None:
+    @app.websocket("/ws/<int:id>")
+    async def talk(id: int) -> None:
         await quart.websocket.send("hello")
 
     app.register_blueprint(shop)
@@ -88,13 +88,16 @@ def test_a_mounted_application_keeps_its_place(recorder: Recorder, rows: Rows) -
     assert counts(rows) == {"GET /of/{tenant}/orders/{id}": (1, 0), "GET (unmatched)": (1, 0)}
 
 
-def test_a_websocket_works_as_before(recorder: Recorder) -> None:
+def test_a_websocket_works_as_before_and_has_a_name(recorder: Recorder, rows: Rows) -> None:
     async def talk() -> Any:
-        async with _app(recorder).test_client().websocket("/ws") as socket:
+        async with _app(recorder).test_client().websocket("/ws/3") as socket:
             return await socket.receive()
 
     assert asyncio.run(talk()) == "hello"
-    assert recorder.accounting().generated == 0
+    recorder.flush(20)
+    names = [name for (name,) in rows("SELECT DISTINCT metric_name FROM series")]
+    assert names and all(name.startswith("/ws/{id}") for name in names)
+    assert recorder.accounting().self_errors == 0
 
 
 def test_statements_belong_to_their_request(recorder: Recorder, rows: Rows, dsn: str) -> None:

@@ -18,7 +18,7 @@ from gunicorn.http.wsgi import FileWrapper
 from werkzeug.test import Client
 
 from perfcore.collect import PerfcoreWSGIMiddleware, Recorder, buffer, recorder, routes, wsgi
-from perfcore.collect.buffer import CURRENT
+from perfcore.collect.buffer import CURRENT, HOOKS
 from tests.collect.conftest import Rows
 from tests.frameworks.asking import counts
 
@@ -187,6 +187,11 @@ def _events(app: Any, most: int | None, measured_by: Recorder | None = None) -> 
     return log
 
 
+@pytest.fixture(autouse=True)
+def _statements_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HOOKS, "exist", True)
+
+
 @pytest.mark.fault(16)
 def test_server_and_application_see_what_they_saw_before(recorder: Recorder, rows: Rows) -> None:
     for app in _APPS:
@@ -211,9 +216,13 @@ def test_a_body_that_is_read_half_way_is_closed_as_before_and_counts_once(
 
 _SENT_ON = (  # lines that do nothing but call the application or the server
     "self.app(", "self._start_response(", "self._body:", "yield piece", "close()",
-    "_close(close)", "request.end(", "request.leave(", "self.end(", "self.leave(",
+    "_close(close)", "request.end(", "request.leave(", "request.fail(", "self.end(",
+    "self.leave(", "self.fail(",
 )  # fmt: skip
-_WORDS = ("try:", "finally:", "except", "raise", "return write", "return body", "if close")
+_WORDS = (  # lines that hold nothing that could fail
+    "try:", "finally:", "except", "raise", "return write", "return body", "if close", "if exc_info",
+    "if self._started_ns", "if self._context",
+)  # fmt: skip
 
 
 def _is_ours(frame: types.FrameType) -> bool:

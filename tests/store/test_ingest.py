@@ -32,7 +32,7 @@ def a_batch(number: int = 0) -> Batch:
         histogram = Histogram()
         for value in range(1, 11):
             histogram.record(value * (number + 1), is_error=value == 1)
-        rollups.append(Rollup(name, _AT, histogram))
+        rollups.append(Rollup(name, _AT, histogram).packed())
     return Batch(
         str(uuid.UUID(int=number + 1)),
         "shop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -12,6 +13,7 @@ from perfcore.db import QUERIES, connect, engine
 from perfcore.errors import StoreUnavailable
 from perfcore.store import read
 from perfcore.store.fetch import snapshot
+from perfcore.store.read import ProcessState
 from perfcore.types import SilenceReason, TimeRange
 from tests.seeding import (
     INDEX,
@@ -93,6 +95,39 @@ def test_collection_state(reader: sqlalchemy.Engine, seeded: Seeded) -> None:
     assert len(state.sending) == 1
     assert read.collection_state(reader, NOW + timedelta(hours=1)).sending == ()
     assert read.services(reader) == ["shop"]
+
+
+def _process(samples: int, **totals: Any) -> ProcessState:
+    return ProcessState("shop", "host:1:2", 3, samples, 0, 1, NOW, NOW, totals)
+
+
+def test_an_account_adds_up_whoever_delivered() -> None:
+    told = {"generated": 100, "stored": 60, "spooled": 25, "buffered": 5, "dropped": {"full": 10}}
+    alive = _process(60, **told).account
+    assert (alive.stored, alive.spooled, alive.buffered, alive.missing) == (60, 25, 5, 0)
+    adopted = _process(85, **told).account  # another process has delivered its spool
+    assert (adopted.stored, adopted.spooled, adopted.buffered, adopted.missing) == (85, 5, 0, 0)
+    assert _process(95, **told).account.missing == -5  # more than it generated: stored twice
+    assert _process(60, **told | {"spooled": 20}).account.missing == 5
+    restored = _process(50, **told).account
+    assert (restored.stored, restored.gone, restored.missing) == (60, 10, 0)
+    for account in (alive, adopted, restored):
+        parts = (account.stored, account.spooled, account.buffered, account.missing)
+        assert account.generated == sum(parts) + sum(account.dropped.values())
+
+
+def test_an_account_of_a_sender_that_tells_nothing_is_what_arrived() -> None:
+    account = _process(7).account
+    assert (account.generated, account.stored, account.missing, account.trouble) == (7, 7, 0, "")
+
+
+def test_a_trouble_is_told_with_its_beginning_and_its_end() -> None:
+    trouble = {"reason": "disk full", "since": "2026-11-23T12:03:00+00:00", "until": None}
+    assert _process(1, trouble=trouble).account.trouble == "disk full since 23 Nov 12:03 UTC"
+    over = trouble | {"until": "2026-11-23T12:14:00+00:00"}
+    assert _process(1, trouble=over).account.trouble == (
+        "disk full since 23 Nov 12:03 UTC until 23 Nov 12:14 UTC"
+    )
 
 
 def test_rollups_are_half_open_from_a_whole_minute(store: str, reader: sqlalchemy.Engine) -> None:
