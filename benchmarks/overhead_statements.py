@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import os
 import random
 import shutil
 import statistics
@@ -74,6 +75,7 @@ def _servers() -> Iterator[tuple[str, str]]:
 
     folder = Path(tempfile.mkdtemp(prefix="perfcore-bench-"))
     folder.chmod(0o755)
+    os.environ["TMPDIR"] = str(folder)  # what the children leave goes with it
     try:
         with Cluster(folder / "pg", wheel_binaries(folder), STORE_SETTINGS) as cluster:
             with connect(cluster.dsn(), autocommit=True) as connection:
