@@ -99,6 +99,7 @@ class StoreLink:
         self._connection: ImpatientConnection | None = None
         self._connecting: _Connecting | None = None
         self._series_ids: dict[SeriesKey, int] = {}
+        self._random = random.Random()  # the application may have seeded the common one
         self._pause_s = 0.0
         self._retry_at = 0.0
         self.trouble: StoreTrouble | None = None
@@ -185,11 +186,11 @@ class StoreLink:
             self.trouble = StoreTrouble(reason, self.trouble.since)
         self._log.warning(f"the store takes nothing ({reason}), samples wait: {_one_line(error)}")
         if state in _BRIEF and self._connection is not None and not self._connection.closed:
-            pause_s = random.uniform(*_SHORT_PAUSE_S)
+            pause_s = self._random.uniform(*_SHORT_PAUSE_S)
         else:
             self._pause_s = min(LONGEST_PAUSE_S, max(1.0, self._pause_s * 2))
             # Many processes lose the store at once; they should not all return at once.
-            pause_s = self._pause_s * random.uniform(0.6, 1.0)
+            pause_s = self._pause_s * self._random.uniform(0.6, 1.0)
             self.disconnect()
         self._retry_at = time.monotonic() + pause_s
 

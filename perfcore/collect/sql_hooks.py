@@ -70,12 +70,16 @@ def measuring(run: _Run, hook: Hook) -> _Run:
                 ):
                     is_broken = result is PENDING
                     observe(hook, started_ns, ended_ns, is_broken, subject, statement, rest, named)
-                elif next((buffer := recorder.buffer).generated.numbers) < buffer.room:
-                    buffer.statements.extend(
-                        (statement, ended_ns, ended_ns - started_ns, DONE, context, None, None)
-                    )
                 else:
-                    buffer.dropped.add()
+                    if context is not None:
+                        context.is_used = True
+                    buffer = recorder.buffer
+                    if next(buffer.generated.numbers) < buffer.room:
+                        buffer.statements.extend(
+                            (statement, ended_ns, ended_ns - started_ns, DONE, context, None, None)
+                        )
+                    else:
+                        buffer.dropped.add()
             except Exception:
                 fault(hook)
         return result
