@@ -27,7 +27,15 @@ from perfcore.normalise import fingerprint_hex, from_hex
 from perfcore.store.fetch import fetch, snapshot
 from perfcore.store.read import StatementDetail, StoredPlan, plans, statement
 from perfcore.store.read_rollups import rollups
-from perfcore.store.resolution import HOUR, MINUTE, WORK_KEPT_FINE, floor, whole_days
+from perfcore.store.resolution import (
+    HOUR,
+    MINUTE,
+    WORK_AS_IT_CAME,
+    WORK_KEPT_FINE,
+    WORK_STEP,
+    floor,
+    whole_days,
+)
 from perfcore.types import MetricType, TimeRange
 
 __all__ = [
@@ -127,9 +135,12 @@ def statement_trend(
     counts for the step in which it ended.
     """
     buckets, resolution = trend_buckets(r, now)
-    if r.start < (now or datetime.now(UTC)) - WORK_KEPT_FINE and buckets.width < HOUR:
-        # The server's readings are by the hour there: shorter steps would be all peaks and gaps.
+    age = (now or datetime.now(UTC)) - r.start
+    # Where the server's readings are further apart, shorter steps would be all peaks and gaps.
+    if age > WORK_KEPT_FINE and buckets.width < HOUR:
         buckets, resolution = Buckets(r, HOUR, now), "hour"
+    elif age > WORK_AS_IT_CAME and buckets.width < WORK_STEP:
+        buckets = Buckets(r, WORK_STEP, now)
     filters = {
         "target_id": target_id, "fingerprint": fingerprint, "start": buckets.range.start,
         "end": buckets.range.end, "width_s": buckets.width.total_seconds(),

@@ -15,7 +15,10 @@ UNITS = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 FINER = {"day": "hour", "hour": "minute"}
 # Older edges may have lost their fine rows to retention (14 and 180 days, with an hour to spare).
 FINE_ROWS_KEPT = {"minute": timedelta(days=14) - HOUR, "hour": timedelta(days=180) - HOUR}
-# What ran is kept as it came, or in ten minutes, for this long; then by the hour and by the day.
+# What ran is kept as it came for so long (a verdict on a change looks two hours back), then by
+# WORK_STEP, and past WORK_KEPT_FINE by the hour and by the day.
+WORK_AS_IT_CAME = 2 * HOUR + 15 * MINUTE
+WORK_STEP = 10 * MINUTE
 WORK_KEPT_FINE = DAY + 2 * HOUR
 WORK_HOURS_KEPT = timedelta(days=14) - HOUR
 MINUTES_UP_TO = timedelta(hours=6)

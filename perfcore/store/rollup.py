@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from perfcore.db import query
-from perfcore.store.resolution import WORK_KEPT_FINE, floor
+from perfcore.store.resolution import WORK_AS_IT_CAME, WORK_KEPT_FINE, WORK_STEP, floor
 from perfcore.store.targets import run
 from perfcore.store.vectors import SummedRow, add_up_joined_rows, add_up_rows
 
@@ -38,7 +38,6 @@ _LENGTH = {
 _SOURCE = {"hour": "minute", "day": "hour"}
 _LOCK_KEY = 0x50435F726F6C6C
 _BUCKETS_A_PASS = 3000
-_WORK_AS_IT_CAME = timedelta(hours=4)  # a verdict on a change looks two hours back
 _HOURS_MOVED_A_PASS = 48
 _TOTALS_A_PASS = 100
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -173,7 +172,7 @@ def _thin_work(connection: Connection, closed: datetime) -> None:
             since=closed - timedelta(hours=2),
             before=closed,
         )
-    thin_until = floor(closed - _WORK_AS_IT_CAME, timedelta(minutes=10))
+    thin_until = floor(closed - WORK_AS_IT_CAME, WORK_STEP)
     move_until = floor(closed - WORK_KEPT_FINE, timedelta(hours=1))
     for table in ("endpoint_statements", "statement_deltas"):
         with connection.transaction():

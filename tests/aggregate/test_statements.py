@@ -85,6 +85,18 @@ def test_the_trend_of_a_statement(reader: sqlalchemy.Engine, seeded: Seeded) -> 
     assert trend["mean_ms"].between(120, 160).all() and trend["p95_ms"].gt(150).all()
 
 
+@pytest.mark.parametrize(("hours", "minutes"), [(2, 1), (6, 10), (36, 60)])
+def test_a_trend_has_no_finer_steps_than_the_readings_that_are_kept(
+    hours: int, minutes: int, reader: sqlalchemy.Engine, seeded: Seeded
+) -> None:
+    r = TimeRange(NOW - timedelta(hours=hours), NOW)
+    trend = statements.statement_trend(
+        reader, r, seeded.target_id, STATEMENTS[0].fingerprint, now=NOW
+    )
+    steps = trend["time"].diff().dropna().unique()
+    assert list(steps) == [pd.Timedelta(minutes=minutes)]
+
+
 def test_who_runs_a_statement(reader: sqlalchemy.Engine, seeded: Seeded) -> None:
     found = statements.statement_endpoints(reader, LAST_HOUR, STATEMENTS[1].fingerprint)
     assert set(found["endpoint"]) == {
