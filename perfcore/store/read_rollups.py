@@ -82,10 +82,10 @@ def totals(
         middle = min(max(complete_from, part.start), part.end)
         filters = {"metric_type": metric_type, "service": service, "names": None}
         if part.start < middle:
-            rows = seen.rows("read_rollups", span | {"end": middle} | filters)
+            rows = seen.many_rows("read_rollups", span | {"end": middle} | filters)
             found += [RollupRow(a, "", c, part.resolution, *rest) for a, _, c, *rest in rows]
         if middle < part.end:
-            rows = seen.rows("read_totals", span | {"start": middle, "stale": stale} | filters)
+            rows = seen.many_rows("read_totals", span | {"start": middle, "stale": stale} | filters)
             found += [RollupRow(a, "", c, part.resolution, *rest) for a, c, *rest in rows]
     return found
 
@@ -109,7 +109,7 @@ def rollups(
     """Return the same as series_rollups, within a snapshot that other questions share."""
     found: list[RollupRow] = []
     for part in _parts(seen, r, resolution, now):
-        rows = seen.rows(
+        rows = seen.many_rows(
             "read_rollups",
             {
                 "resolution": part.resolution,
