@@ -53,6 +53,7 @@ _MAX_NAME = 500
 _MAX_ROUTES = 10_000
 _FIRST_REQUESTS = 1_000
 _NS_PER_MS = 1e6
+_PIECE = 4_000
 # The thread slept so much longer than asked: the process as a whole stood still.
 _STALLED_NS = 5_000_000_000
 _LONGEST_BUDGET_S = 10.0
@@ -136,8 +137,10 @@ class Batcher:
         count = len(requests) // REQUEST_WIDTH + len(statements) // STATEMENT_WIDTH
         count += len(metrics)
         draft = _Draft(self._service, self._wall_ns() - now_ns)
-        self._add_statements(draft, statements)
-        self._add_requests(draft, requests)
+        for piece in _pieces(statements, STATEMENT_WIDTH):
+            self._add_statements(draft, piece)
+        for piece in _pieces(requests, REQUEST_WIDTH):
+            self._add_requests(draft, piece)
         self._settle(len(requests) // REQUEST_WIDTH)
         for metric in metrics:
             self._add_metric(draft, metric)
@@ -534,6 +537,13 @@ class _Draft:
 
 def _at_minute(minute: int) -> datetime:
     return datetime.fromtimestamp(minute * 60, UTC)
+
+
+def _pieces(flat: list[Any], width: int) -> Iterator[list[Any]]:
+    """Yield a queue's values some thousand samples at a time: what a piece needs is then freed."""
+    step = width * _PIECE
+    for start in range(0, len(flat), step):
+        yield flat[start : start + step]
 
 
 def _clean(text: str) -> str:
