@@ -37,6 +37,7 @@ from perfcore.server.embedded import STORE_SETTINGS, Cluster, wheel_binaries
 from perfcore.store import rollup
 from perfcore.store.ingest import Batch, RawSample, Rollup, SeriesKey, write_batch
 from perfcore.store.migrate import migrate
+from perfcore.store.resolution import WORK_AS_IT_CAME, WORK_KEPT_FINE
 from perfcore.store.vectors import SHIFT, Ints, SummedRow, Sums, encode
 
 Connection = psycopg.Connection[TupleRow]
@@ -343,10 +344,10 @@ def _fill_gauges(
 
 def _fill_work(connection: Connection, at: Ints, statement: Ints, end: int) -> None:
     """Write who ran what, and the server's view of it, as finely as the roller leaves it."""
-    move = end // 3600 * 3600 - 26 * 3600
+    move = end // 3600 * 3600 - round(WORK_KEPT_FINE.total_seconds())
+    thin = end // 600 * 600 - round(WORK_AS_IT_CAME.total_seconds()) // 600 * 600
     for low, high, asked_s, read_s in (
-        (end - 14 * 86400, move, 3600, 3600), (move, end - 4 * 3600, 600, 600),
-        (end - 4 * 3600, end, 60, 10),
+        (end - 14 * 86400, move, 3600, 3600), (move, thin, 600, 600), (thin, end, 60, 10),
     ):  # fmt: skip
         some = (at >= low) & (at < high)
         _write_asked(connection, at[some] // asked_s, statement[some], asked_s)
