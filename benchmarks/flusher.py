@@ -71,7 +71,7 @@ def request(recorder: Recorder, endpoint: str, n: int) -> None:
     now = time.perf_counter_ns()
     for text in (STATEMENTS[n % 50], STATEMENTS[(n + 1) % 50]):
         recorder.statement(text, now, 900_000 + n * 1_000, False, context, None)
-    recorder.request(context, now - 3_000_000, False)
+    recorder.request(endpoint, "", now - 3_000_000, now, 200, context)
 
 
 def cpu_s() -> float:

@@ -117,7 +117,7 @@ def second(recorder: Recorder, flusher: Flusher, clock: Clock, samples: int) -> 
         recorder.statement(STATEMENTS[n % len(STATEMENTS)], now, duration // 2, 0, context, None)
         context.is_over = True
         name = ENDPOINTS[n % len(ENDPOINTS)]
-        recorder.request_of(name, "", now - duration, now, 200, context)
+        recorder.request(name, "", now - duration, now, 200, context)
     began = time.perf_counter()
     flusher._flush(is_last=False)
     return (time.perf_counter() - began) * 1e3

@@ -152,7 +152,8 @@ def _perfcore(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
         started_ns, token = time.perf_counter_ns(), CURRENT.set(context)
         yield
         CURRENT.reset(token)
-        recorder.request(context, started_ns, False)
+        ended_ns = time.perf_counter_ns()
+        recorder.request(context.endpoint, "", started_ns, ended_ns, 200, context)
 
     return request, lambda: recorder.flush(30)
 

@@ -43,6 +43,7 @@ from perfcore.store.ingest import (
     Rollup,
     SeriesKey,
     SlowQuery,
+    fit_for_store,
 )
 
 OTHER = "(other)"
@@ -372,7 +373,7 @@ class Batcher:
     def _add_metric(self, draft: _Draft, item: MetricItem) -> None:
         metric_type, name, unit, at_ns, value = item
         name = self._bounded(metric_type, name, self._limits.metrics)
-        draft.add(metric_type, name, _clean(unit)[:40], at_ns, value, False)
+        draft.add(metric_type, name, fit_for_store(unit)[:40], at_ns, value, False)
 
     def _add_open(self, draft: _Draft, name: str, count: OpenCount, at_ns: int) -> None:
         """Add how many are open, and once that none is any more."""
@@ -391,7 +392,7 @@ class Batcher:
         if known is None:
             if len(names) >= limit:
                 return OTHER
-            known = names[name] = _clean(name)[:_MAX_NAME]
+            known = names[name] = fit_for_store(name)[:_MAX_NAME]
         return known
 
     def _identify(self, text: str) -> int:
@@ -417,7 +418,7 @@ class Batcher:
             if is_full or len(self._hex) >= self._limits.statements:
                 normalised, fp = OTHER, identity(OTHER)
             self._text_characters += len(normalised[:_MAX_TEXT])
-            self._texts[fp] = _clean(normalised)[:_MAX_TEXT]
+            self._texts[fp] = fit_for_store(normalised)[:_MAX_TEXT]
             self._hex[fp] = fingerprint_hex(fp)
         return fp
 
@@ -544,8 +545,3 @@ def _pieces(flat: list[Any], width: int) -> Iterator[list[Any]]:
     step = width * _PIECE
     for start in range(0, len(flat), step):
         yield flat[start : start + step]
-
-
-def _clean(text: str) -> str:
-    """Return the text without what PostgreSQL cannot hold: NUL and lone surrogates."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

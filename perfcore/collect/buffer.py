@@ -64,7 +64,6 @@ class RequestContext:
     endpoint: Any = UNATTRIBUTED  # the name, or a route that with the method has one
     method = ""
     is_used = False  # a statement has asked for it
-    is_over = False  # its sample is in the queue
     is_counted = False  # the flusher has taken that sample, or has no need of it
     statements: dict[int, list[int]] | None = None  # fingerprint -> [calls, ns]
     busy: BusyTime  # the statements' time on the wall clock; there with the first of them

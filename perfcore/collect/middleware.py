@@ -222,7 +222,7 @@ class PerfcoreMiddleware:
     ) -> None:
         ended_ns = perf_counter_ns()
         name = self._name(scope)
-        self.recorder.request_of(name, "", started_ns, ended_ns, status, context)
+        self.recorder.request(name, "", started_ns, ended_ns, status, context)
 
     def _name(self, scope: Scope) -> str:
         """Return the endpoint's name, found once for each way to reach a route."""

@@ -135,15 +135,7 @@ class Recorder:
 
     # What follows is called from the application, between its own steps.
 
-    def request(self, context: RequestContext, started_ns: int, is_error: bool) -> None:
-        """Record a request that is over, by the name in its context."""
-        ended_ns = perf_counter_ns()
-        context.is_over = True
-        status = 500 if is_error else 200
-        # One object for each name: the flusher groups requests by it.
-        self.request_of(sys.intern(context.endpoint), "", started_ns, ended_ns, status, context)
-
-    def request_of(
+    def request(
         self,
         route: Any,
         method: str,

@@ -16,6 +16,7 @@ from typing import Any
 
 from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS, LARGE_CHARACTERS
 from perfcore.collect.recorder import Recorder
+from perfcore.store.ingest import fit_for_store
 
 PENDING = object()
 
@@ -178,7 +179,7 @@ def _value(value: Any) -> Any:
         text = str(value)
     else:
         return _shape(value)
-    return text[:_MAX_VALUE].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return fit_for_store(text[:_MAX_VALUE])
 
 
 _configured: list[Recorder] = []

@@ -188,7 +188,7 @@ class _Request:
                 method = method_of(self._environ.get("REQUEST_METHOD", ""))
                 # One object for each name: the flusher groups requests by it.
                 name = sys.intern(f"{method} {self._template or self._find() or UNMATCHED}")
-                self._middleware.recorder.request_of(
+                self._middleware.recorder.request(
                     name, "", started_ns, ended_ns, ending or self._status, self._context
                 )
         except Exception:

@@ -224,6 +224,15 @@ def _rollup_from_list(row: list[Any]) -> Rollup:
     return Rollup(key, at, PackedHistogram(base64.b64decode(row[5]), *row[6:]))
 
 
+def fit_for_store(text: str) -> str:
+    """Return the text without what PostgreSQL cannot hold: NUL and lone surrogates.
+
+    >>> fit_for_store("a\\0b")
+    'a\ufffdb'
+    """
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _epoch(at: datetime) -> float:
     return at.timestamp()
 
@@ -412,9 +421,8 @@ def _slow_query_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[
     ]  # fmt: skip
 
 
-ROLLUPS = Table("rollup", "ingest_rollups", _rollup_rows)
 TABLES = (
-    ROLLUPS,
+    Table("rollup", "ingest_rollups", _rollup_rows),
     Table("raw", "ingest_raw", _raw_rows),
     Table("endpoint_statement", "ingest_endpoint_statements", _endpoint_statement_rows),
     Table("slow_query", "ingest_slow_queries", _slow_query_rows),

@@ -18,6 +18,7 @@ from perfcore.store.ingest import (
     Table,
     claim,
     copy_rows,
+    fit_for_store,
     name_series,
     stored_samples,
     write_texts,
@@ -166,7 +167,7 @@ def _claim(connection: psycopg.Connection[TupleRow], batch: Batch) -> bool:
         if not is_poison(error):
             raise
     plain = {k: v for k, v in batch.totals.items() if isinstance(v, int)}
-    process, service = _clean(batch.process), _clean(batch.service)
+    process, service = fit_for_store(batch.process), fit_for_store(batch.service)
     return claim(connection, replace(batch, process=process, service=service, totals=plain))
 
 
@@ -197,8 +198,8 @@ def _quarantine(
                     query("ingest_quarantine"),
                     {
                         "batch_id": batch.batch_id,
-                        "service": _clean(batch.service),
-                        "process": _clean(batch.process),
+                        "service": fit_for_store(batch.service),
+                        "process": fit_for_store(batch.process),
                         "kind": row.kind,
                         "reason": row.reason,
                         "samples": row.samples,
@@ -212,12 +213,8 @@ def _quarantine(
 def _reason(error: BaseException) -> str:
     state = getattr(error, "sqlstate", None) or type(error).__name__
     text = str(error).strip().splitlines()
-    return _clean(f"{state}: {text[0] if text else ''}")[:_MAX_CONTENT]
+    return fit_for_store(f"{state}: {text[0] if text else ''}")[:_MAX_CONTENT]
 
 
 def _shown(row: Any) -> str:
-    return _clean(repr(row))[:_MAX_CONTENT]
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return fit_for_store(repr(row))[:_MAX_CONTENT]

@@ -61,7 +61,7 @@ def test_each_execution_is_one_sample_of_its_endpoint(
         assert cursor.fetchall() == [("b",)]
         with pytest.raises(DataError):
             cursor.execute("SELECT 1 / %s", [0])
-    recorder.request(context, 0, False)
+    recorder.request(context.endpoint, "", 0, 1, 200, context)
     CURRENT.reset(token)
     recorder.flush(20)
     assert rows(

@@ -100,7 +100,7 @@ def test_slow_executions_are_attributed_and_kept_without_their_values(
             assert await cursor.fetchall() == [("x", 1)]
             async with connection.cursor() as batch:
                 await batch.executemany("SELECT %s", [("secret",), ("more",)])
-        recorder.request(context, 0, False)
+        recorder.request(context.endpoint, "", 0, 1, 200, context)
 
     asyncio.run(ask())
     recorder.flush(20)
