@@ -131,7 +131,7 @@ class Batcher:
         elapsed_s = min(max((now_ns - self._last_ns) / 1e9, 1.0), _LONGEST_BUDGET_S)
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
-        requests, statements = buffer.take_requests(), buffer.take_statements()
+        requests, statements = drain(buffer.requests), drain(buffer.statements)
         buffer.large_characters = 0
         metrics = drain(buffer.metrics)
         buffer.make_room()

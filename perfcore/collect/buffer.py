@@ -1,15 +1,15 @@
 """Where measurements wait for the flusher: queues that need no lock, with exact counts.
 
-The request path appends and nothing else. Appending to and removing from a list or a deque is
+The request path appends and nothing else. Extending a list and taking from its front are
 atomic in CPython, so requests never wait for the flusher and none is counted twice or not at all.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perfcore.normalise import OVERSIZED
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 UNATTRIBUTED = "(unattributed)"
 LARGE_CHARACTERS = 16_384  # a text from here on is known by its beginning and its length
 _MAX_LARGE_CHARACTERS = 4_000_000
-_Item = TypeVar("_Item")
 
 # Six values a request, one after the other in one list: its route, or its name where that is known
 # already; its method; start and end by perf_counter_ns; its status, or an Ending; its context, if
@@ -150,7 +149,7 @@ class Buffer:
     def __init__(self, limit: int = 50_000) -> None:
         self.requests: list[Any] = []
         self.statements: list[Any] = []
-        self.metrics: deque[MetricItem] = deque()
+        self.metrics: list[MetricItem] = []
         self.generated = Counter()
         self.dropped = Counter()
         self.streams = OpenCount()
@@ -172,24 +171,12 @@ class Buffer:
         """Let in as many samples as are missing to the limit."""
         self.room = self.generated.value + self._limit - len(self)
 
-    def add(self, queue: deque[_Item], item: _Item) -> None:
-        """Queue a sample, or count it as dropped when the flusher is too far behind."""
+    def add(self, queue: list[Any], values: Iterable[Any]) -> None:
+        """Queue a sample's values, or count it as dropped when the flusher is too far behind."""
         if next(self.generated.numbers) < self.room:
-            queue.append(item)
+            queue.extend(values)
         else:
             self.dropped.add()
-
-    def take_requests(self) -> list[Any]:
-        """Take out the requests that are there now, six values each."""
-        taken = self.requests[:]
-        del self.requests[: len(taken)]
-        return taken
-
-    def take_statements(self) -> list[Any]:
-        """Take out the executions that are there now, seven values each."""
-        taken = self.statements[:]
-        del self.statements[: len(taken)]
-        return taken
 
     def admit(self, text: str) -> str:
         """Return a long text, or what stands for it when those that wait take too much memory."""
@@ -201,6 +188,8 @@ class Buffer:
         return requests + len(self.statements) // STATEMENT_WIDTH + len(self.metrics)
 
 
-def drain(queue: deque[_Item]) -> list[_Item]:
+def drain(queue: list[Any]) -> list[Any]:
     """Take out what is in the queue now; what arrives meanwhile stays for the next time."""
-    return [queue.popleft() for _ in range(len(queue))]
+    taken = queue[:]
+    del queue[: len(taken)]
+    return taken

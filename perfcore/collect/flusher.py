@@ -265,8 +265,8 @@ class Flusher:
             with self.ledger:
                 self.backlog.take_disk_back()
         if self._sampler is not None:
-            for metric_type, name, unit, at_ns, value in self._sampler.read():
-                self._buffer.add(self._buffer.metrics, (metric_type, name, unit, at_ns, value))
+            for reading in self._sampler.read():
+                self._buffer.add(self._buffer.metrics, (reading,))
         batch = self._take()
         while self._left_behind:
             with self.ledger:

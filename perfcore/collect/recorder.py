@@ -146,10 +146,7 @@ class Recorder:
     ) -> None:
         """Record a request that is over; `route` is one of the router's, or an endpoint's name."""
         buffer = self.buffer
-        if next(buffer.generated.numbers) < buffer.room:
-            buffer.requests.extend((route, method, started_ns, ended_ns, status, context))
-        else:
-            buffer.dropped.add()
+        buffer.add(buffer.requests, (route, method, started_ns, ended_ns, status, context))
         if not self._is_started:
             self._start()
 
@@ -172,12 +169,8 @@ class Recorder:
             text = buffer.admit(text)
         if context is not None:
             context.is_used = True
-        if next(buffer.generated.numbers) < buffer.room:
-            buffer.statements.extend(
-                (text, ended_ns, duration_ns, outcome, context, parameters, rows)
-            )
-        else:
-            buffer.dropped.add()
+        values = text, ended_ns, duration_ns, outcome, context, parameters, rows
+        buffer.add(buffer.statements, values)
         if not self._is_started:
             self._start()
 
@@ -193,7 +186,7 @@ class Recorder:
         if not self.is_enabled:
             return
         item = (str(metric_type), str(name), str(unit), perf_counter_ns(), value)
-        self.buffer.add(self.buffer.metrics, item)
+        self.buffer.add(self.buffer.metrics, (item,))
         if not self._is_started:
             self._start()
 
