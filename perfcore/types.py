@@ -292,6 +292,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFinding:
+    """What one node of a plan shows to be wrong, with its numbers and what follows from it."""
+
+    kind: str  # "seq_scan_keeps_few", "misestimate", "sort_spill", ...
+    node: int  # its place in `plan.root.walk()`, from 0
+    summary: str  # one sentence
+    numbers: tuple[tuple[str, str], ...]  # label, value with unit
+    consequence: str  # what to do about it, one sentence
+
+
+@dataclass(frozen=True, slots=True)
 class StatementGain:
     """What a suggestion does to one statement, by the planner."""
 

@@ -18,10 +18,12 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("endpoint", "Endpoint", "alt_route"),
         ("queries", "Queries", "database"),
         ("query", "Query", "database"),
+        ("live", "Live", "bolt"),
     ),
     "Tune": (
         ("suggestions", "Suggestions", "lightbulb"),
         ("index_lab", "Index lab", "science"),
+        ("plan", "Plan viewer", "account_tree"),
         ("ledger", "Ledger", "receipt_long"),
     ),
     "System": (("settings", "Settings & readiness", "settings"),),

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,9 +82,10 @@ def test_from_the_overview_to_the_proof(demo: str) -> None:
         page = new_page(browser)
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        _walk_to_the_query(page, demo)
-        for title in CASES:
-            _test_and_apply(page, demo, title)
+        with _shown_on_failure(page):
+            _walk_to_the_query(page, demo)
+            for title in CASES:
+                _test_and_apply(page, demo, title)
         verdicts = _eventually(lambda: _three_improved(demo), 420, "three verdicts")
         _look_at_the_ledger(page, demo, verdicts)
         for name in ("suggestions", "settings", "endpoints"):
@@ -93,6 +95,16 @@ def test_from_the_overview_to_the_proof(demo: str) -> None:
         open_page(dark, demo)
         _shoot(dark, "overview_dark")
         assert not problems, problems
+
+
+@contextmanager
+def _shown_on_failure(page: Page) -> Iterator[None]:
+    """Add to a failure what the page showed instead of what was waited for."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{page.url} showed:\n{page.locator('body').inner_text()}")
+        raise
 
 
 def _walk_to_the_query(page: Page, demo: str) -> None:
