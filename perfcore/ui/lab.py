@@ -51,9 +51,11 @@ def choose() -> Subject | None:
     named, trial_id = frame.parameter("suggestion"), frame.parameter("trial")
     if trial_id and not named and (subject := _of_trial(trial_id)):
         return subject
+    # The advisor may change its mind about what is being tested: the page keeps to its subject.
     found = [
         s for s in frame.read(read.suggestions, state=None)
-        if s.suggestion.kind == "index" and s.suggestion.index and s.state in _STATES
+        if s.suggestion.kind == "index" and s.suggestion.index
+        and (s.state in _STATES or s.suggestion_id == named)
     ]  # fmt: skip
     if not found:
         frame.nothing_here(
