@@ -91,6 +91,11 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     app.run()
     assert not app.exception
     assert "is applied" in app.success[0].value
+    change_id = app.query_params.pop("change")  # as a timer does that fired before
+    app.run()
+    assert "is applied" in app.success[0].value
+    app.query_params["change"] = change_id
+    app.run()
     assert not [b for b in app.button if b.key == "apply"]
     assert "applied at" in " ".join(m.value for m in app.markdown)
     app.switch_page("../../pages/ledger.py").run()
