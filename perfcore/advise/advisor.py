@@ -13,6 +13,7 @@ from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
+from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
 from perfcore.advise.selection import Progress, Selection, Selector, Work, silent, table_of
 from perfcore.advise.statement import (
@@ -126,7 +127,10 @@ class _Round:
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
-        selection = Selector(
+        # Where there is a budget it is to be used as well as it can be; without one each index
+        # must be worth its own bytes, which Extend looks at.
+        method = Selector if self.options.storage_budget_bytes is None else Optimum
+        selection = method(
             self.book, self.works, self.candidates, self.writes, self.options, progress
         ).select()
         progress(0.9, "explaining what was chosen")
@@ -228,11 +232,10 @@ class _Round:
     def _index_suggestions(self, selection: Selection) -> list[Suggestion]:
         suggestions = []
         for candidate in selection.chosen:
-            companions = [
-                c.index
-                for c in selection.chosen
-                if c is not candidate and c.index in candidate.companions
-            ]
+            others = [c.index for c in selection.chosen if c is not candidate]
+            companions = [i for i in others if i in candidate.companions]
+            if not companions and not self._gains([candidate.index], candidate.index):
+                companions = self._needed_with(candidate.index, others)
             try:
                 suggestions.append(self._index_suggestion(candidate, companions))
             except OutOfTime:
@@ -286,6 +289,18 @@ class _Round:
             endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
         )
+
+    def _needed_with(
+        self, index: IndexDefinition, others: Sequence[IndexDefinition]
+    ) -> list[IndexDefinition]:
+        """Return those of the others without which no plan takes the index."""
+        for work in self.works:
+            if table_of(index) in work.tables:
+                near = [i for i in others if table_of(i) in work.tables]
+                plan = self.book.plan(work.text, [index, *near])
+                if plan is not None and plan.uses_index(index.name):
+                    return [i for i in near if plan.uses_index(i.name)]
+        return []
 
     def _gains(
         self, indexes: Sequence[IndexDefinition], index: IndexDefinition
