@@ -141,6 +141,7 @@ def _unhurried(options: Options, workload: Sequence[WorkloadStatement]) -> Optio
         min_total_ms_per_hour=0.0,
         min_saved_ms_per_hour=_LEAST_SAVED * whole_ms,
         floor_ms=0.0,
+        is_timed=False,
     )
 
 

@@ -272,7 +272,9 @@ class _Round:
             target_id=self.options.target_id,
             kind="index",
             title=f"Index {_columns_words(index)}",
-            reason=_index_reason(finding, candidate, statement_gains, size),
+            reason=_index_reason(
+                finding, candidate, statement_gains, size, is_timed=self.options.is_timed
+            ),
             finding=finding,
             evidence=Evidence.ESTIMATED,
             saved_ms_per_hour=sum(g.saved_ms_per_hour for g in statement_gains),
@@ -390,17 +392,22 @@ def _one_per_fingerprint(silences: Iterable[Silence]) -> tuple[Silence, ...]:
 
 
 def _index_reason(
-    finding: Finding, candidate: Candidate, gains: Sequence[StatementGain], size: int
+    finding: Finding,
+    candidate: Candidate,
+    gains: Sequence[StatementGain],
+    size: int,
+    *,
+    is_timed: bool,
 ) -> str:
     if not gains:
         return finding.summary
     best = gains[0]
     others = f" and {len(gains) - 1} more" if len(gains) > 1 else ""
+    times = f", about {best.mean_ms_before:,.1f} ms to {best.mean_ms_after:,.1f} ms a call,"
     return (
         f"{finding.summary} {_IDEAS.get(candidate.pattern, 'With the index')} the planner's cost "
-        f"falls from {best.cost_before:,.0f} to {best.cost_after:,.0f}, about "
-        f"{best.mean_ms_before:,.1f} ms to {best.mean_ms_after:,.1f} ms a call, for "
-        f"{short(best.text)}{others}. It takes about {size / 1e6:,.1f} MB."
+        f"falls from {best.cost_before:,.0f} to {best.cost_after:,.0f}{times if is_timed else ''} "
+        f"for {short(best.text)}{others}. It takes about {size / 1e6:,.1f} MB."
     )
 
 

@@ -60,6 +60,7 @@ class Options:
     time_limit_s: float = 60.0
     floor_ms: float = 0.05  # no statement is promised to become faster than this
     unused_after_hours: float = 24.0
+    is_timed: bool = True  # the statements' times were measured, not made of costs
 
 
 @dataclass(frozen=True, slots=True)

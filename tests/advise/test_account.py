@@ -85,6 +85,7 @@ def test_the_account_is_whole(run: Any, shop_dsn: str) -> None:
     assert "400 entries an hour" in items["write_cost"]
     assert [c["id"] for c in items["helped"]] == ["items"] and items["hurt"] == []
     assert all(s["index_bytes"] > 0 and s["undo"].startswith("DROP INDEX") for s in indexes)
+    assert not any(" ms" in s["reason"] for s in answer["suggestions"])  # nothing was timed
 
     totals = answer["totals"]
     assert totals["cost_before"] == pytest.approx(
