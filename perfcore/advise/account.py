@@ -23,7 +23,7 @@ from perfcore.advise.workload_file import Item
 from perfcore.db import connect, redact
 from perfcore.errors import PerfcoreError, TargetUnavailable
 from perfcore.plan import Plan
-from perfcore.types import Catalog, IndexDefinition, Suggestion, WorkloadStatement
+from perfcore.types import IndexDefinition, Suggestion, WorkloadStatement
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
 from perfcore.whatif.twin import Twin
@@ -46,6 +46,7 @@ class StatementAccount:
     cost_after: float | None
     suggestions: tuple[int, ...]  # the places, from 1, of those that make it cheaper
     reason: str  # why it has none
+    agreement: float | None = None  # its cost in the twin by that on the database itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,33 @@ def advise_dsn(
             progress=_share(progress, 0.3, 0.9),
         )
         progress(0.9, "adding up")
-        account = accountant.account(advice, catalog)
+        account = accountant.account(advice)
+        calls, hits = twin.calls, advice.cache_hits + twin.planner.answered_from_cache
+        progress(0.95, "comparing the twin with the database")
+        account = _compared(account, items, twin)
         progress(1.0, "done")
-        hits = advice.cache_hits + twin.planner.answered_from_cache
-        return replace(
-            account, what_if_calls=twin.calls, cache_hits=hits, elapsed_s=clock() - started
-        )
+        return replace(account, what_if_calls=calls, cache_hits=hits, elapsed_s=clock() - started)
+
+
+def _compared(account: Account, items: Sequence[Item], twin: Twin) -> Account:
+    """Say how far the twin's plans of the statements, as things are, are the database's own."""
+    statements, apart = [], []
+    for item, statement in zip(items, account.statements, strict=True):
+        try:
+            found = twin.self_check(plannable(item.sql, limit_rows=_LIMIT_ROWS))
+        except PerfcoreError:
+            statements.append(statement)
+            continue
+        statements.append(replace(statement, agreement=found.ratio))
+        if not found.agrees:
+            plan = "" if found.same_shape else ", another plan"
+            apart.append(f"{item.id} ({found.ratio:.2f} of the database's cost{plan})")
+    note = account.note
+    if apart:
+        shown = ", ".join(apart[:10]) + (f" and {len(apart) - 10} more" if apart[10:] else "")
+        note = f"{note}; " if note else ""
+        note += f"the twin plans these otherwise than the database, so take them as advice: {shown}"
+    return replace(account, statements=tuple(statements), note=note)
 
 
 def _unhurried(options: Options, workload: Sequence[WorkloadStatement]) -> Options:
@@ -172,7 +194,7 @@ class _Accountant:
             for n, item in enumerate(self._items)
         )
 
-    def account(self, advice: Advice, catalog: Catalog) -> Account:
+    def account(self, advice: Advice) -> Account:
         """Return the advice with each statement's cost before and after."""
         indexes = [s.index for s in advice.suggestions if s.index is not None]
         before = {n: p.total_cost for n, p in self._plans.items() if p is not None}
@@ -275,6 +297,7 @@ def account_json(account: Account) -> dict[str, Any]:
                 "cost_after": _rounded(s.cost_after),
                 "suggestions": list(s.suggestions),
                 "reason": s.reason,
+                "agreement": None if s.agreement is None else round(s.agreement, 3),
             }
             for s in account.statements
         ],

@@ -63,6 +63,9 @@ _EVICTION = (
     ),
 )
 
+# Costs that differ by less are the same: a page more or less decides nothing.
+_SAME_SHARE, _SAME_COST = 0.02, 1.0
+
 Progress = Callable[[float, str], None]
 
 
@@ -85,8 +88,9 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Say whether the twin may be trusted: the same plan at a cost within a tenth."""
-        return self.same_shape and 0.9 <= self.ratio <= 1.1
+        """Say whether the twin may be trusted: the same plan at a cost within two percent."""
+        apart = abs(self.twin_cost - self.target_cost)
+        return self.same_shape and apart <= max(_SAME_SHARE * self.target_cost, _SAME_COST)
 
 
 class Twin:

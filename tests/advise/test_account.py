@@ -77,6 +77,10 @@ def test_the_account_is_whole(run: Any, shop_dsn: str) -> None:
     assert statements["broken"]["cost_before"] is None and statements["broken"]["reason"]
     assert statements["gone"]["cost_before"] is None and statements["gone"]["reason"]
 
+    agreements = [s["agreement"] for s in statements.values() if s["agreement"] is not None]
+    assert len(agreements) == 8 and all(0.98 <= a <= 1.02 for a in agreements), agreements
+    assert answer["totals"]["note"] == ""
+
     indexes = [s for s in answer["suggestions"] if s["kind"] == "index"]
     ddl = [s["ddl"] for s in indexes]
     assert any('("customer_id", "created_at" DESC)' in d for d in ddl), ddl
