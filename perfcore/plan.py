@@ -330,7 +330,8 @@ class Plan:
         Partitions that are read alike count once, by what their names have in common: a new
         month's partition or one pruned more is the same plan. So are other numbers of workers.
         """
-        return hashlib.sha256(json.dumps(_shape(self.document["Plan"])).encode()).hexdigest()[:16]
+        shape = json.dumps(_shape(self.document["Plan"]), sort_keys=True)
+        return hashlib.sha256(shape.encode()).hexdigest()[:16]
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -553,8 +554,7 @@ def _drafts(top: Mapping[str, Any]) -> list[_Draft]:
             raise ValueError(f"it is nested more than {MAX_DEPTH} nodes deep")
         place = len(drafts)
         drafts.append(_Draft(raw, parent))
-        below = raw.get("Plans") or ()
-        stack += [(c, place, depth + 1) for c in reversed(below) if isinstance(c, Mapping)]
+        stack += [(child, place, depth + 1) for child in reversed(_below(raw))]
     for place in range(len(drafts) - 1, -1, -1):
         drafts[place].end = max(drafts[place].end, place + 1)
         if drafts[place].parent >= 0:
@@ -629,6 +629,13 @@ def _take(draft: _Draft, time_ms: float | None) -> None:
         draft.self_ms -= time_ms
 
 
+def _below(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = raw.get("Plans") or []
+    if not _is_list(found) or not all(isinstance(c, Mapping) for c in found):
+        raise ValueError('"Plans" is not a list of nodes')
+    return list(found)
+
+
 def _is_init_plan(raw: Mapping[str, Any]) -> bool:
     return raw.get("Parent Relationship") == "InitPlan"
 
@@ -679,11 +686,51 @@ def _jit_ms(timing: Mapping[str, Any], name: str) -> float:
     return _number(value.get("Total") if isinstance(value, Mapping) else value)
 
 
-def _shape(raw: Mapping[str, Any]) -> list[Any]:
-    return [
-        {k: raw[k] for k in _SHAPE_KEYS if k in raw},
-        [_shape(c) for c in raw.get("Plans", ())],
-    ]
+def _shape(raw: Mapping[str, Any], is_member: bool = False, relation: str = "") -> list[Any]:
+    relation = str(raw.get("Relation Name", relation))
+    is_append = raw.get("Node Type") in ("Append", "Merge Append")
+    rest: list[Any] = []
+    members: list[Any] = []
+    for child in _below(raw):
+        is_one = child.get("Parent Relationship") == "Member" and is_append
+        shape = _shape(child, is_member or is_one, relation)
+        (members if is_one else rest).append(shape)
+    kinds = sorted({json.dumps(m, sort_keys=True): m for m in members}.items())
+    own = _what(raw, is_member, relation)
+    if len(kinds) == 1 and not rest:
+        # With one partition left the planner puts no Append above it.
+        (what, below) = kinds[0][1]
+        where = "Parent Relationship"
+        return [{**what, where: own.get(where)}, below]
+    return [own, rest + [m for _, m in kinds]]
+
+
+def _what(raw: Mapping[str, Any], is_member: bool, relation: str) -> dict[str, Any]:
+    """Return what identifies a node, with the names of partitions cut to what they share."""
+    what = {k: raw[k] for k in _SHAPE_KEYS if k in raw}
+    if "Relation Name" in what:
+        alias = str(raw.get("Alias", relation))
+        what["Alias"] = re.sub(r"_\d+$", "", alias) if is_member else alias
+        what["Relation Name"] = _without_digits(relation)
+    if "Index Name" in what:
+        index = str(what["Index Name"])
+        if relation and index.startswith(relation + "_"):
+            index = "*" + index[len(relation) :]
+        what["Index Name"] = _without_digits(index) if is_member else index
+    if is_member:
+        for key in ("Sort Key", "Group Key"):
+            if _is_list(what.get(key)):
+                what[key] = [re.sub(r"_\d+(?=\.)", "", str(k)) for k in what[key]]
+    return {"Parent Relationship": None, **what}
+
+
+def _without_digits(name: str) -> str:
+    """Return a partition's name as its neighbours have it too.
+
+    >>> _without_digits("orders_2026_01")
+    'orders_#_#'
+    """
+    return re.sub(r"\d+", "#", name)
 
 
 _CONDITIONS = (
