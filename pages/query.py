@@ -5,7 +5,7 @@ import streamlit as st
 from perfcore import charts
 from perfcore.aggregate import statements
 from perfcore.store import read
-from perfcore.ui import advice, frame, parts, query, tables
+from perfcore.ui import advice, frame, parts, query, query_plans, tables
 
 view = frame.view()
 queryid = frame.number_parameter("queryid")
@@ -54,8 +54,13 @@ with board.card("Suggestions"):
         "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
     )
 
-with parts.card("Plan", "own share of each step"):
-    query.plans(frame.read(read.plans, detail.fingerprint, detail.target_id), view)
+stored = frame.read(read.plans, detail.fingerprint, detail.target_id)
+query_plans.plans(
+    stored,
+    query_plans.seen(stored),
+    "No plan yet.",
+    view,
+)
 
 board = parts.Board(2, least_width_px=380)
 with board.card("Endpoints that run it", "click a row to open it"):
