@@ -64,15 +64,17 @@ def unwrapped(condition: str) -> str:
 
 
 def ms(value: float) -> str:
+    """Return a duration.
+
+    >>> ms(12_400), ms(373.6), ms(5.44), ms(0.125), ms(0.001), ms(0)
+    ('12.4 s', '374 ms', '5.4 ms', '0.12 ms', '< 0.01 ms', '0 ms')
+    """
     if value >= 10_000:
         return f"{value / 1000:,.1f} s"
-    return (
-        f"{value:,.0f} ms"
-        if value >= 100
-        else f"{value:,.1f} ms"
-        if value >= 1
-        else (f"{value:.2f} ms")
-    )
+    if 0 < value < 0.01:
+        return "< 0.01 ms"
+    places = 0 if value >= 100 or not value else 1 if value >= 1 else 2
+    return f"{value:,.{places}f} ms"
 
 
 def amount(value: float) -> str:

@@ -66,8 +66,8 @@ DARK = Palette(
 _HEAT_FROM = (0.4, 0.15, 0.05, 0.0)
 
 
-# Where the drawing is shown at its narrowest: half of the page in a window of 1440 px.
-NARROWEST_PX = 480
+# Where the drawing is shown at its narrowest: half of a page of 1440 px, or one of 900 px.
+NARROWEST_PX = 466
 _NUMBERS_PX = 138  # the column of shares at the right
 _LEFT_PX = 12
 _STEP_PX = 18  # indentation of a level, less where the levels are many
@@ -225,28 +225,10 @@ def _lines(row: _Row, palette: Palette, width_px: int) -> list[_Line]:
     for text in _packed(_facts(row, palette), beside):
         lines.append(_Line(text))
     for name, text in plan_words.conditions(node)[:3]:
-        label = name if name[0].islower() else _SHORT.get(name, name)
         rooms = [below if len(lines) + n > 2 else beside for n in range(1 if row.is_short else 2)]
-        lines += [_Line(t) for t in _wrapped(label, text, rooms)]
+        lines += [_Line(t) for t in _wrapped(f"{name}:", text, rooms)]
     lines += _removed(node)
     return lines
-
-
-_SHORT = {
-    "Index Cond": "index",
-    "Recheck Cond": "recheck",
-    "Hash Cond": "on",
-    "Merge Cond": "on",
-    "Join Filter": "join filter",
-    "Filter": "filter",
-    "One-Time Filter": "one-time filter",
-    "TID Cond": "tid",
-    "Order By": "order by",
-    "Sort Key": "by",
-    "Presorted Key": "presorted by",
-    "Group Key": "by",
-    "Cache Key": "key",
-}
 
 
 def _title_line(

@@ -95,6 +95,9 @@ _TOLD = {
 }  # fmt: skip
 
 
+_KILOBYTES = {"Sort Space Used", "Peak Memory Usage", "Disk Usage", "Maximum Storage"}
+
+
 def _rest(node: PlanNode) -> Iterator[str]:
     """Yield what else EXPLAIN said, in its own words."""
     for key, value in node.properties.items():
@@ -103,7 +106,8 @@ def _rest(node: PlanNode) -> Iterator[str]:
         if key.endswith(" Blocks") and "Heap" not in key:
             continue
         words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield fit(f"{key}: {words}", 520, 12)
+        unit = " kB" if key in _KILOBYTES else " ms" if key.endswith(" Time") else ""
+        yield fit(f"{key}: {words}{unit}", 520, 12)
 
 
 def own_blocks(node: PlanNode, name: str) -> int:

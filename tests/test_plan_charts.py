@@ -219,7 +219,7 @@ def test_sixty_steps_show_the_costly_ones_at_length() -> None:
         for n in range(57)
     ]  # fmt: skip
     figure = plan_charts.plan_tree(plan(node("Append", 60, *scans, **ran(101))))
-    assert texts(figure).count("filter a = 1") == 1
+    assert texts(figure).count("Filter: a = 1") == 1
     assert figure["layout"]["height"] < 57 * 24
     assert "part_56" in said(figure)
 

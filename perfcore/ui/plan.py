@@ -21,6 +21,7 @@ from perfcore.ui import frame, parts, words
 STEP = "step"
 # A browser shows this much quickly; the whole is one click away.
 _SHOWN_LETTERS = 60_000
+_SHOWN_LINES = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ def tree(
 def explained(shown: Shown, note: str, *, key: str, name: str) -> None:
     """Draw a plan and beside it what it shows to be wrong; `note` is markdown, `name` a file's."""
     board = parts.Board(3, least_width_px=300)
-    with board.card("Plan", note, span=2 if shown.findings else 3):
+    with board.card("Plan", note, span=2):
         _views(shown, key, name)
-    if shown.findings:
-        with board.card("Findings", "click one to see its step", help=_FINDINGS_HELP):
-            _list(shown.findings, key)
+    how = "click one to see its step" if shown.findings else ""
+    with board.card("Findings", how, help=_FINDINGS_HELP):
+        _list(shown, key)
 
 
 _FINDINGS_HELP = "What the plan shows to be wrong; the number stands at its step in the drawing."
@@ -75,8 +76,6 @@ def _views(shown: Shown, key: str, name: str) -> None:
     drawn, flame, text, document = st.tabs(["Tree", "Flame", "Text", "JSON"], key=f"{key}_tabs")
     with drawn:
         _selectable(shown, key)
-        if not shown.findings:
-            st.caption(":material/check: No finding: no step of it shows a known fault.")
     with flame:
         st.caption(
             "Each step below the one that asked for its rows, as wide as the "
@@ -99,7 +98,9 @@ def _source(text: str, file_name: str, key: str, *, language: str | None) -> Non
     )  # fmt: skip
     if len(text) > _SHOWN_LETTERS:
         st.caption(f"The first {_SHOWN_LETTERS:,} of {len(text):,} characters; download the whole.")
-    st.code(text[:_SHOWN_LETTERS], language=language, height=460)
+    shown = text[:_SHOWN_LETTERS]
+    is_long = shown.count("\n") > _SHOWN_LINES
+    st.code(shown, language=language, height=460 if is_long else "content")
 
 
 def _selectable(shown: Shown, key: str) -> None:
@@ -144,9 +145,16 @@ def finding_marks(findings: Sequence[PlanFinding]) -> dict[int, list[int]]:
     return dict(marks)
 
 
-def _list(findings: Sequence[PlanFinding], key: str) -> None:
+def _list(shown: Shown, key: str) -> None:
     chosen = frame.number_parameter(STEP)
-    for number, finding in enumerate(findings, 1):
+    if not shown.findings:
+        st.markdown(":material/check: None: no step of it shows a known fault.")
+        if not plan_charts.is_timed(shown.plan):
+            st.caption(
+                "It was not executed, so rows, spills and filters are not known. EXPLAIN "
+                "(ANALYZE, BUFFERS) tells more; open its answer in the plan viewer."
+            )
+    for number, finding in enumerate(shown.findings, 1):
         with st.container(horizontal=True, gap="small", vertical_alignment="top"):
             st.button(
                 str(number),

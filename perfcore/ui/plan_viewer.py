@@ -64,7 +64,7 @@ def _box(key: str, label: str) -> str:
     text = st.text_area(
         label,
         key=key,
-        height=150,
+        height=120,
         max_chars=MAX_PASTED_BYTES,
         placeholder='[{"Plan": {"Node Type": …   or   Seq Scan on orders  (cost=0.00..1342.00 …',
         label_visibility="collapsed",
