@@ -4,6 +4,7 @@ import streamlit as st
 
 from perfcore import charts
 from perfcore.aggregate import statements
+from perfcore.aggregate.plans import plan_history
 from perfcore.store import read
 from perfcore.ui import advice, frame, parts, query, query_plans, tables
 
@@ -22,6 +23,7 @@ if detail is None:
 found = query.helping(frame.read(read.suggestions), detail.fingerprint)
 which = (detail.target_id, detail.fingerprint)
 trend = frame.read(statements.statement_trend, view.range, *which)
+stored = frame.read(read.plans, detail.fingerprint, detail.target_id)
 past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
 
 query.statement_text(detail)
@@ -39,7 +41,7 @@ with board.card("Course", "drag to select a range", span=2):
         trend,
         zone=view.zone,
         span=view.range,
-        markers=frame.read(read.markers, view.range),
+        markers=query_plans.own_markers(frame.read(read.markers, view.range), detail, stored),
         compared=past,
         shift=view.shift,
     )
@@ -54,11 +56,10 @@ with board.card("Suggestions"):
         "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
     )
 
-stored = frame.read(read.plans, detail.fingerprint, detail.target_id)
 query_plans.plans(
     stored,
-    query_plans.seen(stored),
-    "No plan yet.",
+    frame.read(plan_history, view.range, *which),
+    frame.read(read.plan_refusal, detail.fingerprint, detail.target_id),
     view,
 )
 

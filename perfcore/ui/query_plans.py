@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
 
 from perfcore import plan_words
 from perfcore.plan_charts import PlanUse, plan_timeline
-from perfcore.store.read import StoredPlan
+from perfcore.store.read import Marker, PlanRefusal, StatementDetail, StoredPlan
 from perfcore.ui import frame, parts, words
 from perfcore.ui import plan as drawing
 from perfcore.ui.timerange import View
@@ -17,11 +18,13 @@ from perfcore.ui.timerange import View
 PLAN, COMPARE = "plan", "compare_plan"
 
 
-def plans(stored: Sequence[StoredPlan], history: pd.DataFrame, missing: str, view: View) -> None:
-    """Draw the statement's plans; `missing` says in markdown why there is none."""
+def plans(
+    stored: Sequence[StoredPlan], history: pd.DataFrame, refusal: PlanRefusal | None, view: View
+) -> None:
+    """Draw the statement's plans, or why there is none."""
     if not stored:
         with parts.card("Plan"):
-            st.markdown(missing)
+            st.markdown(missing(refusal, view))
             frame.link("plan", "Open a plan of your own", icon=":material/account_tree:")
         return
     names = letters(stored)
@@ -182,15 +185,31 @@ def _words(plan: StoredPlan, names: dict[int, str], view: View) -> str:
     )
 
 
-def seen(stored: Sequence[StoredPlan]) -> pd.DataFrame:
-    """Return when each plan was first and last seen."""
-    return pd.DataFrame(
-        [
-            {
-                "plan_id": p.plan_id, "seen_from": pd.Timestamp(p.first_seen),
-                "seen_to": pd.Timestamp(p.last_seen), "calls": 0, "mean_ms": float("nan"),
-            }
-            for p in stored
-        ],
-        columns=["plan_id", "seen_from", "seen_to", "calls", "mean_ms"],
-    )  # fmt: skip
+def missing(refusal: PlanRefusal | None, view: View) -> str:
+    """Return in markdown why a statement has no plan, and what to do."""
+    if refusal is None:
+        return (
+            "No plan yet. The collector asks for one when an execution is over the threshold, or "
+            "when the statement takes much of the database's time; it asks once in 15 minutes."
+        )
+    at = refusal.refused_at.astimezone(view.zone)
+    remedy = f"  \n{words.plain(refusal.remedy)}" if refusal.remedy else ""
+    return f"{words.plain(refusal.reason)} :gray[(asked {at:%d %b %H:%M})]{remedy}"
+
+
+def own_markers(
+    markers: Sequence[Marker], detail: StatementDetail, stored: Sequence[StoredPlan]
+) -> list[Marker]:
+    """Return the markers without other statements' plans, this one's named by their letters."""
+    names = letters(stored)
+    by_shape = {p.shape_hash: names[p.plan_id] for p in stored}
+    found = []
+    for marker in markers:
+        if marker.kind != "plan change":
+            found.append(marker)
+        elif marker.details.get("fingerprint") == str(detail.fingerprint):
+            before, after = (
+                by_shape.get(str(marker.details.get(side)), "?") for side in ("before", "after")
+            )
+            found.append(replace(marker, label=f"plan {before} → {after}"))
+    return found
