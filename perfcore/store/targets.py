@@ -196,7 +196,7 @@ def save_plan(
             "store_save_plan",
             queryid=queryid,
             shape_hash=plan.shape_hash,
-            parameters_at=parameters_at,
+            is_generic=is_generic,
             total_cost=plan.total_cost,
             plan=Jsonb(plan.document),
             **statement,
@@ -206,12 +206,12 @@ def save_plan(
         if latest and latest["plan_id"] == saved["plan_id"]:
             run(
                 connection, "store_extend_plan_use",
-                plan_use_id=latest["plan_use_id"], seen_at=seen_at,
+                plan_use_id=latest["plan_use_id"], seen_at=seen_at, parameters_at=parameters_at,
             )  # fmt: skip
             return None
         run(
             connection, "store_insert_plan_use", plan_id=saved["plan_id"],
-            is_generic=is_generic, seen_at=seen_at, **statement,
+            is_generic=is_generic, seen_at=seen_at, parameters_at=parameters_at, **statement,
         )  # fmt: skip
         if latest is None:
             return None
