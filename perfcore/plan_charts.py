@@ -225,7 +225,7 @@ def _lines(row: _Row, palette: Palette, width_px: int) -> list[_Line]:
     for text in _packed(_facts(row, palette), beside):
         lines.append(_Line(text))
     for name, text in plan_words.conditions(node)[:3]:
-        rooms = [below if len(lines) + n > 2 else beside for n in range(1 if row.is_short else 2)]
+        rooms = [below if len(lines) + n >= 2 else beside for n in range(1 if row.is_short else 2)]
         lines += [_Line(t) for t in _wrapped(f"{name}:", text, rooms)]
     lines += _removed(node)
     return lines

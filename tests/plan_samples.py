@@ -95,9 +95,9 @@ def explain(dsn: str, name: str, options: str = ANALYZED) -> Any:
 
 
 @contextmanager
-def database(cluster: Cluster, name: str) -> Iterator[str]:
+def database(cluster: Cluster, name: str, template: str = "template1") -> Iterator[str]:
     """Make a database for the length of the block."""
     with connect(cluster.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield cluster.dsn(name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
