@@ -42,11 +42,6 @@ class Shown:
         return json.dumps([self.plan.document], indent=2, default=str)
 
 
-def found_in(plan: Plan) -> list[PlanFinding]:
-    """Return what the plan shows to be wrong."""
-    return []
-
-
 def palette() -> Palette:
     """Return the colours of the viewer's theme."""
     return plan_charts.DARK if st.context.theme.type == "dark" else plan_charts.LIGHT

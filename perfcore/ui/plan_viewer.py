@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from perfcore.advise.plan_findings import plan_findings
 from perfcore.errors import PlanUnreadable
 from perfcore.plan import MAX_PASTED_BYTES, read_plan
 from perfcore.ui import parts, words
@@ -111,7 +112,7 @@ def _read(pasted: str) -> drawing.Shown | None:
             icon=":material/error:",
         )
         return None
-    return drawing.Shown(plan, drawing.found_in(plan), pasted)
+    return drawing.Shown(plan, plan_findings(plan), pasted)
 
 
 def _sentence(hint: str) -> str:

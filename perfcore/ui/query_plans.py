@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from perfcore import plan_words
+from perfcore.advise.plan_findings import plan_findings
 from perfcore.plan_charts import PlanUse, plan_timeline
 from perfcore.store.read import Marker, PlanRefusal, StatementDetail, StoredPlan
 from perfcore.ui import frame, parts, words
@@ -43,7 +44,7 @@ def plans(
         )
         return
     drawing.explained(
-        drawing.Shown(chosen.plan, drawing.found_in(chosen.plan)),
+        drawing.Shown(chosen.plan, plan_findings(chosen.plan)),
         _words(chosen, names, view),
         key="query",
         name=f"plan_{chosen.shape_hash[:8]}",
@@ -143,7 +144,7 @@ def _pickers(
             "Plan", ids, format_func=label.__getitem__, key="query_plan", on_change=_picked
         )
         st.selectbox(
-            "Compare with",
+            "Compare this plan with",
             [i for i in ids if i != chosen.plan_id],
             format_func=label.__getitem__,
             key="query_compare",

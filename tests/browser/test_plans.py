@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -186,7 +185,7 @@ def test_a_click_on_a_step_lights_it_and_the_url_keeps_it(dashboard: str, page: 
 
 def test_two_plans_side_by_side_from_the_page(dashboard: str, page: Page) -> None:
     open_page(page, f"{dashboard}/query?queryid={STATEMENTS[0].queryid}")
-    page.get_by_role("combobox", name="Compare with").click()
+    page.get_by_role("combobox", name="Compare this plan with").click()
     page.get_by_role("option").first.click()
     page.wait_for_url(re.compile(r"compare_plan=\d+"))
     settle(page)
@@ -195,12 +194,10 @@ def test_two_plans_side_by_side_from_the_page(dashboard: str, page: Page) -> Non
     _shoot(page, "query_compare_light_1440")
 
 
-HOSTILE = '<b>bold</b><a href="https://evil.example/">link</a><br><img src=x onerror=alert(1)>'
+HOSTILE = '<b>bold</b><a href="https://evil.example/">link</a><br><img src=https://evil.example/x>'
 
 
 def test_a_hostile_plan_is_text_and_nothing_else(dashboard: str, page: Page) -> None:
-    dialogs: list[Any] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog), dialog.dismiss()))
     node = {
         "Node Type": HOSTILE, "Relation Name": HOSTILE, "Index Name": HOSTILE, "Alias": HOSTILE,
         "Filter": HOSTILE, "Total Cost": 9, "Plan Rows": 1, "Subplan Name": HOSTILE,
@@ -228,7 +225,6 @@ def test_a_hostile_plan_is_text_and_nothing_else(dashboard: str, page: Page) -> 
     expect(page.get_by_text("What differs")).to_be_visible()
     settle(page)
     _is_harmless(page)
-    assert not dialogs
     assert not [url for url in asked if "evil" in url]
 
 
@@ -236,7 +232,7 @@ def _is_harmless(page: Page) -> None:
     main = page.locator("[data-testid=stMain]")
     assert main.locator("a[href*='evil']").count() == 0
     assert main.locator("svg a").count() == 0
-    assert main.locator("img[src='x']").count() == 0
+    assert main.locator("img").count() == 0
 
 
 def test_the_viewer_draws_an_example(dashboard: str, page: Page) -> None:
