@@ -25,13 +25,13 @@ _SHARES = {
 def unseen_statements(counted: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
     """Return the server's statements with what no hook saw of them, the most time first.
 
-    `counted` has the server's `target_id`, `fingerprint`, `text`, `calls` and `total_ms`,
-    `seen` the `executions` of a fingerprint that applications measured. Times cannot be
+    `counted` has the server's `target_id`, `fingerprint`, `queryid`, `text`, `calls` and
+    `total_ms`, `seen` the `executions` of a fingerprint that applications measured. Times cannot be
     subtracted, because an application's hold the network too; so `unseen_ms` is the server's
     time of the share of calls that is missing. A statement of several targets is taken to be
     seen evenly.
     """
-    found = counted[["target_id", "fingerprint", "text", "calls", "total_ms"]].copy()
+    found = counted[["target_id", "fingerprint", "queryid", "text", "calls", "total_ms"]].copy()
     executions = found["fingerprint"].map(seen.set_index("fingerprint")["executions"]).fillna(0)
     all_calls = found.groupby("fingerprint")["calls"].transform("sum")
     missing = (1 - executions / all_calls.where(all_calls > 0)).fillna(0).clip(lower=0.0)

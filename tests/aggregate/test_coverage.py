@@ -46,7 +46,7 @@ def _last_hour() -> TimeRange:
 
 def _counted(*rows: tuple[int, int, int, float]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["target_id", "fingerprint", "calls", "total_ms"])
-    return table.assign(text="SELECT ?")
+    return table.assign(text="SELECT ?", queryid=table["fingerprint"])
 
 
 @pytest.mark.fault(32)
