@@ -224,6 +224,10 @@ class RequestTimes:
     total_ms: float = 0.0
     database_ms: float = math.nan  # on the wall clock; nan when nobody measured it
 
+    @property
+    def mean_ms(self) -> float:
+        return ratio(self.total_ms, self.requests)
+
     def share(self, statement_ms: float, statements_ms: float) -> float:
         """Return a statement's part of the time, nan where there was no request.
 
@@ -257,6 +261,23 @@ def request_times(
     }
 
 
+def endpoint_times(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str,
+    endpoint: str,
+    *,
+    now: datetime | None = None,
+) -> RequestTimes:
+    """Return the times of one endpoint; of all services that have it when none is named."""
+    times = request_times(store, r, service or None, [endpoint], now=now).values()
+    return RequestTimes(
+        sum(t.requests for t in times),
+        math.fsum(t.total_ms for t in times),
+        math.fsum(t.database_ms for t in times) if times else math.nan,
+    )
+
+
 def endpoint_statements(
     store: sqlalchemy.Engine,
     r: TimeRange,
@@ -272,12 +293,7 @@ def endpoint_statements(
     shares together are at most 1. Of the requests that were an N+1 by the application's
     settings there are the number, their share of all, and calls and time in one of them.
     """
-    times = request_times(store, r, service or None, [endpoint], now=now).values()
-    whole = RequestTimes(
-        sum(t.requests for t in times),
-        math.fsum(t.total_ms for t in times),
-        math.fsum(t.database_ms for t in times) if times else math.nan,
-    )
+    whole = endpoint_times(store, r, service, endpoint, now=now)
     filters = {
         "start": floor(r.start, MINUTE),
         "end": r.end,

@@ -36,9 +36,10 @@ def coverage_line(unseen: pd.DataFrame, detail: StatementDetail) -> str:
             ":orange[No hook saw it]: it has no percentiles and no endpoints. Its "
             f"{words.count(calls)} calls come from psql, cron or a service without the hook."
         )
+    seen = words.percent(_nearly(1 - missing / calls))
     return (
-        f"A hook saw {words.percent(1 - missing / calls)} of its {words.count(calls)} calls: its "
-        "percentiles and endpoints stand for these alone."
+        f"A hook saw {seen} of its {words.count(calls)} calls: its percentiles and endpoints stand "
+        "for these alone."
     )
 
 
@@ -49,7 +50,14 @@ def share_line(unseen: pd.DataFrame) -> str:
         return ""
     if share >= 1:
         return "No hook saw any of the databases' time"
-    return f"The hooks saw {words.percent(1 - share)} of the databases' time"
+    if not share:
+        return "The hooks saw all of the databases' time"
+    return f"The hooks saw {words.percent(_nearly(1 - share))} of the databases' time"
+
+
+def _nearly(share: float) -> float:
+    """Return a share that is not whole so that it is not rounded to a whole one."""
+    return min(share, 0.999)
 
 
 def unseen_statements(unseen: pd.DataFrame) -> None:
