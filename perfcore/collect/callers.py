@@ -18,6 +18,8 @@ from perfcore.collect.buffer import Buffer, RequestContext
 
 _MAX_FRAMES = 400
 _MAX_LOCATION = 300
+_MAX_PLACES = 3
+_CALLED_BY = " ← "
 _MAX_SIGHTINGS = 2_000
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD = os.path.join(sysconfig.get_path("stdlib"), "")
@@ -51,17 +53,20 @@ def caller() -> str:
     """Return the application's place nearest to the call, empty where there is none.
 
     Python's own library, installed packages and this one are passed over. An application that
-    is an installed package itself is found where nothing else is.
+    is an installed package itself is found where nothing else is. Often the nearest is a helper
+    that runs any statement: those that call it directly follow, behind an arrow.
     """
+    found: list[str] = []
     installed = ""
     for frame in _frames():
-        name = frame.f_code.co_filename
-        kind = _kind(name)
+        kind = _kind(frame.f_code.co_filename)
         if kind == "application":
-            return _words(frame)
+            found.append(_words(frame))
+        if len(found) == _MAX_PLACES or (found and kind != "application"):
+            break
         if kind == "installed" and not installed:
             installed = _words(frame)
-    return installed
+    return (_CALLED_BY.join(found) or installed)[:_MAX_LOCATION]
 
 
 def _frames() -> Iterator[FrameType]:
@@ -99,7 +104,7 @@ def _words(frame: FrameType) -> str:
     name = _short(code.co_filename)
     # The lines of a compiled template are not the template's.
     line = f":{frame.f_lineno}" if name.endswith(".py") else ""
-    return f"{name}{line} in {code.co_qualname}"[:_MAX_LOCATION]
+    return f"{name}{line} in {code.co_qualname}"
 
 
 @lru_cache(maxsize=2_000)

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from perfcore.aggregate import coverage
+from perfcore.sqlcommenter import without_tags
 from perfcore.store.read import StatementDetail
 from perfcore.ui import frame, parts, words
 from perfcore.ui.tags import tag_words
@@ -85,7 +86,7 @@ def _table(missing: pd.DataFrame) -> None:
         )
     rows = missing.assign(
         queryid=missing["queryid"].astype(str),
-        text=[words.gist(str(t)) for t in missing["text"]],
+        text=[words.gist(without_tags(str(t))) for t in missing["text"]],
         sender=[t or "unknown: psql, cron, another service" for t in told],
         seen=1 - missing["unseen_calls"] / missing["calls"].where(missing["calls"] > 0),
         unseen_s=missing["unseen_ms"] / 1000,

@@ -93,8 +93,9 @@ def statements(
         total_s=rows["total_ms"] / 1000,
     )
     columns = _statement_columns(view, max(0.01, float(rows["share_of_db_time"].max())), full=full)
-    if not rows["tags"].any():
-        columns.pop("tags", None)
+    if full and rows["tags"].any():
+        columns.pop("text")
+        columns = {"text": parts.text("Query", _QUERY_HELP, 200), "tags": _TAGS, **columns}
     parts.table(
         rows,
         columns,
@@ -104,9 +105,18 @@ def statements(
     )
 
 
+_QUERY_HELP = "The statement; a long select list is left out."
+_TAGS = parts.text(
+    "Tagged by",
+    "From the comment in the text, of the execution that PostgreSQL saw first: executions with "
+    "other comments are counted in the same entry.",
+    150,
+)
+
+
 def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
     every: dict[str, Any] = {
-        "text": parts.text("Query", "The statement; a long select list is left out.", 315),
+        "text": parts.text("Query", _QUERY_HELP, 315),
         "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 125),
         "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 70),
         "calls": parts.number("Calls", "%,d", "Executions in the range.", 65),
@@ -120,9 +130,6 @@ def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str,
         "hit_ratio": parts.number("Cached", "percent", "Blocks found in shared buffers.", 70),
         "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 75),
         "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 50),
-        "tags": parts.text(
-            "Tagged by", "From the comment of the execution that PostgreSQL saw first.", 220
-        ),
     }
     brief = ("text", "share_of_db_time", "total_s", "calls", "mean_ms", "change_percent", "p95_ms")
     return every if full else {name: every[name] for name in brief}

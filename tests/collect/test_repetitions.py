@@ -148,6 +148,10 @@ def _places(rows: Rows) -> dict[str, str]:
     return {r[0]: r[2] for r in rows(_REPEATED) if r[2]}
 
 
+def _nearest(places: dict[str, str]) -> dict[str, str]:
+    return {endpoint: place.partition(" ← ")[0] for endpoint, place in places.items()}
+
+
 def test_sqlalchemy_tells_the_line_of_the_loop(dsn: str, eager: Recorder, rows: Rows) -> None:
     engine = sa.create_engine(dsn.replace("postgresql:", "postgresql+psycopg:"))
     watch(engine)
@@ -159,8 +163,11 @@ def test_sqlalchemy_tells_the_line_of_the_loop(dsn: str, eager: Recorder, rows: 
 
     _ask(Starlette(routes=[Route("/orders", orders)]), eager, "/orders")
     [place] = _places(rows).values()
+    here, loop, view = place.split(" ← ")
     line = orders.__code__.co_firstlineno + 2
-    assert place.endswith(f"{_HERE}:{line} in {orders.__qualname__}.<locals>.<lambda>")
+    assert here.endswith(f"{_HERE}:{line} in {orders.__qualname__}.<locals>.<lambda>")
+    assert loop.endswith(f"{_HERE}:{_look_up.__code__.co_firstlineno + 2} in _look_up")
+    assert view.endswith(f"{_HERE}:{line} in {orders.__qualname__}")
     assert not place.startswith("/")
     engine.dispose()
 
@@ -207,7 +214,7 @@ def test_psycopg_alone_tells_it_too(dsn: str, eager: Recorder, rows: Rows) -> No
 
     app = Starlette(routes=[Route("/blocking", blocking), Route("/awaiting", awaiting)])
     _ask(app, eager, "/blocking", "/awaiting")
-    places = _places(rows)
+    places = _nearest(_places(rows))
     assert places["GET /blocking"].endswith(f"in {blocking.__qualname__}.<locals>.<lambda>")
     # The lambda has returned its coroutine; who awaits that is the loop.
     assert places["GET /awaiting"].endswith("in _look_up_soon")
@@ -243,7 +250,7 @@ def test_each_endpoint_has_a_place_of_its_own(eager: Recorder, rows: Rows) -> No
 
     routes = [Route("/first", first), Route("/second", second), Route("/once", once)]
     _ask(Starlette(routes=routes), eager, *["/once"] * 9, "/first", "/second")
-    places = _places(rows)
+    places = _nearest(_places(rows))
     assert places["GET /first"].endswith("<locals>.run")
     assert places["GET /second"].endswith("Second.get")
     assert "GET /once" not in places
@@ -298,9 +305,6 @@ def test_a_stack_that_cannot_be_read_costs_the_place_alone(
 
 
 def test_a_deep_stack_is_not_walked_to_its_end() -> None:
-    def library(depth: int) -> str:
-        return library(depth - 1) if depth else caller()
-
     # Frames of nobody's file, as a library's own recursion is.
     source = "def deep(n, call):\n    return deep(n - 1, call) if n else call()\n"
     scope: dict[str, Any] = {}
@@ -344,7 +348,8 @@ def test_an_installed_application_is_found_where_nothing_else_is(tmp_path: Path)
 def test_a_template_has_no_line_of_its_own() -> None:
     scope: dict[str, Any] = {"caller": caller}
     exec(compile("def root():\n    return caller()\n", "/srv/templates/orders.html", "exec"), scope)
-    assert scope["root"]() == "srv/templates/orders.html in root"
+    here, *_ = scope["root"]().split(" ← ")
+    assert here == "srv/templates/orders.html in root"
 
 
 def test_without_a_request_nothing_is_looked_at(eager: Recorder) -> None:
