@@ -95,7 +95,7 @@ def statements(
     columns = _statement_columns(view, max(0.01, float(rows["share_of_db_time"].max())), full=full)
     if full and rows["tags"].any():
         columns.pop("text")
-        columns = {"text": parts.text("Query", _QUERY_HELP, 200), "tags": _TAGS, **columns}
+        columns = {"text": parts.text("Query", _QUERY_HELP, 235), "tags": _TAGS, **columns}
     parts.table(
         rows,
         columns,
@@ -110,7 +110,7 @@ _TAGS = parts.text(
     "Tagged by",
     "From the comment in the text, of the execution that PostgreSQL saw first: executions with "
     "other comments are counted in the same entry.",
-    150,
+    130,
 )
 
 
