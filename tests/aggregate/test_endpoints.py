@@ -189,6 +189,7 @@ def test_shares_are_of_the_endpoints_time_and_calls_of_those_that_called(
     assert found["queryid"].isna().all()
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize(
     ("waited_ms", "statements_ms", "shares"),
     [

@@ -259,6 +259,7 @@ def test_each_endpoint_has_a_place_of_its_own(eager: Recorder, rows: Rows) -> No
 # Bounded, and harmless
 
 
+@pytest.mark.fault(129)
 def test_only_a_few_executions_are_looked_at() -> None:
     buffer, context = Buffer(), RequestContext(Recorder("shop", ""))
     buffer.wanted["SELECT 1"] = 3
@@ -271,6 +272,7 @@ def test_only_a_few_executions_are_looked_at() -> None:
     assert len(buffer.sightings) == callers._MAX_SIGHTINGS and not buffer.wanted
 
 
+@pytest.mark.fault(129)
 def test_what_nobody_repeats_any_more_is_not_asked_for_without_end() -> None:
     recorder = Recorder("shop", "")
     buffer, batcher = Buffer(), Batcher("shop", "p", Limits(n_plus_one_ms=0))
@@ -285,6 +287,7 @@ def test_what_nobody_repeats_any_more_is_not_asked_for_without_end() -> None:
     assert asked == 100 and not buffer.wanted
 
 
+@pytest.mark.fault(27)
 def test_a_stack_that_cannot_be_read_costs_the_place_alone(
     eager: Recorder, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
-from flask import Flask, render_template_string
+from flask import Flask, render_template, render_template_string
 from sqlalchemy.ext.asyncio import AsyncAttrs, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -139,21 +140,25 @@ def test_what_runs_inside_of_the_greenlet_is_nearer(
     assert caller == _at(total_of, 2)
 
 
-def test_a_template_leads_to_the_view_that_renders_it(
-    shop: str, recorder: Recorder, rows: Rows
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_template_is_a_place_or_leads_to_the_view_that_renders_it(
+    shop: str, recorder: Recorder, rows: Rows, tmp_path: Path, in_a_file: bool
 ) -> None:
     engine = sa.create_engine(shop)
     watch(engine)
-    app = Flask(__name__)
+    app = Flask(__name__, template_folder=str(tmp_path))
+    source = "{% for o in found %}{{ o.customer.id }}{% endfor %}"
+    (tmp_path / "orders.html").write_text(source)
 
     @app.get("/orders")
     def orders() -> str:
         with Session(engine) as session:
             found = session.scalars(sa.select(Order)).all()
-            return render_template_string(
-                "{% for o in f %}{{ o.customer.id }}{% endfor %}", f=found
-            )
+            if in_a_file:
+                return render_template("orders.html", found=found)
+            return render_template_string(source, found=found)
 
     app.wsgi_app = PerfcoreWSGIMiddleware(app.wsgi_app, recorder=recorder)  # type: ignore[method-assign]
-    assert _places(wsgi(app), recorder, rows) == [_at(orders, 4)]
+    expected = "orders.html in root" if in_a_file else _at(orders, 6)
+    assert _places(wsgi(app), recorder, rows) == [expected]
     engine.dispose()

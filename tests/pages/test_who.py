@@ -47,6 +47,7 @@ def _table(app: AppTest, column: str) -> pd.DataFrame:
     return next(f.value for f in app.dataframe if column in f.value)
 
 
+@pytest.mark.fault(32)
 def test_the_queries_page_says_what_the_hooks_did_not_see(app: AppTest, foreign: Seeded) -> None:
     words = show(app, "queries")
     assert "The hooks saw" in words and "of the databases' time" in words

@@ -62,6 +62,7 @@ def test_bytes_round_trip() -> None:
         Batch.from_bytes(b"something else")
 
 
+@pytest.mark.fault(119)
 def test_a_batch_of_an_earlier_release_has_no_repetitions() -> None:
     document = json.loads(zlib.decompress(a_batch().to_bytes()))
     del document["repetitions"]
