@@ -22,7 +22,8 @@ if now.empty:
     system.no_statements(frame.read(read.collection_state))
     st.stop()
 
-seen.unseen_statements(frame.read(coverage.unseen, view.range))
+executed = frame.read(coverage.seen_executions, view.range)
+seen.unseen_statements(coverage.unseen_statements(now, executed))
 needle, sort = parts.filters("query", SORTS, "Filter by SQL text")
 found = parts.chosen(tags.chosen(now), needle, ["text", "queryid"])
 with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open it"):

@@ -15,7 +15,7 @@ from perfcore.aggregate.frames import NUMBER, TEXT, WHOLE, frame, ratio
 from perfcore.aggregate.statements import statement_table
 from perfcore.normalise import from_hex
 from perfcore.store.fetch import snapshot
-from perfcore.store.read_rollups import rollups
+from perfcore.store.read_rollups import sums
 from perfcore.types import MetricType, TimeRange
 
 _SEEN = {"fingerprint": WHOLE, "executions": WHOLE}
@@ -68,9 +68,9 @@ def seen_executions(
     executions: Counter[int] = Counter()
     with snapshot(store) as shown:
         for kind in (MetricType.DATABASE_QUERY, MetricType.DATABASE_CANCELLED):
-            for row in rollups(shown, r, kind, None, None, None, now):
+            for row in sums(shown, r, kind, now=now):
                 executions[from_hex(row.metric_name)] += row.count
-        for row in rollups(shown, r, MetricType.DATABASE_BATCH, None, None, None, now):
+        for row in sums(shown, r, MetricType.DATABASE_BATCH, now=now):
             if row.unit == "rows":
                 executions[from_hex(row.metric_name)] += round(row.sum)
     return frame(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from perfcore.store.read_rollups import (
     rollups,
     series_rollups,
     service_rollups,
+    sums,
     totals,
 )
 from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor, whole_days
@@ -250,14 +252,20 @@ def request_times(
     now: datetime | None = None,
 ) -> dict[tuple[str, str], RequestTimes]:
     """Return the times of each (service, endpoint), of all when no names are given."""
+    counts: Counter[tuple[str, str]] = Counter()
+    spent_ms: dict[tuple[str, str], float] = {}
+    waited_ms: dict[tuple[str, str], float] = {}
     with snapshot(store) as seen:
-        requests = rollups(seen, r, MetricType.API_ENDPOINT, service, names, None, now)
-        waited = rollups(seen, r, MetricType.DATABASE_TIME, service, names, None, now)
-    spent = merge_rows(requests, [(row.service, row.metric_name) for row in requests])
-    database = merge_rows(waited, [(row.service, row.metric_name) for row in waited])
+        for row in sums(seen, r, MetricType.API_ENDPOINT, service, names, now):
+            key = row.service, row.metric_name
+            counts[key] += row.count
+            spent_ms[key] = spent_ms.get(key, 0.0) + row.sum
+        for row in sums(seen, r, MetricType.DATABASE_TIME, service, names, now):
+            key = row.service, row.metric_name
+            waited_ms[key] = waited_ms.get(key, 0.0) + row.sum
     return {
-        key: RequestTimes(m.count, m.sum, database[key].sum if key in database else math.nan)
-        for key, m in spent.items()
+        key: RequestTimes(counts[key], total_ms, waited_ms.get(key, math.nan))
+        for key, total_ms in spent_ms.items()
     }
 
 

@@ -73,12 +73,18 @@ def test_rolling_changes_no_number(
     write_minutes(store, start, [[] if n % every else [n % 97 + 1.0] for n in minutes])
     r = TimeRange(start, NOW)
     before = endpoints.endpoint_table(reader, r, now=NOW)
+    times = endpoints.request_times(reader, r, now=NOW)
+    assert [t.requests for t in times.values()] == before["requests"].tolist()
+    assert [t.total_ms for t in times.values()] == pytest.approx(before["total_ms"].tolist())
     with connect(store, autocommit=True) as connection:
         while roll(connection, NOW).merged_buckets:
             pass
         rolled = connection.execute("SELECT resolution FROM perfcore.rollup_progress").fetchall()
     assert ("hour",) in rolled and (("day",) in rolled) == (span > timedelta(days=1))
     after = endpoints.endpoint_table(reader, r, now=NOW)
+    assert {k: t.requests for k, t in times.items()} == {
+        k: t.requests for k, t in endpoints.request_times(reader, r, now=NOW).items()
+    }
     assert before["requests"].tolist() == [len(minutes[::every])]
     for name in ("requests", "total_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"):
         assert after[name].tolist() == before[name].tolist(), name
