@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from perfcore.aggregate import statements
+from perfcore.aggregate import coverage, statements
 from perfcore.store import read
-from perfcore.ui import frame, parts, system, tables, words
+from perfcore.ui import coverage as seen
+from perfcore.ui import frame, parts, system, tables, tags, words
 
 SORTS = {
     "total time": "total_ms",
@@ -21,8 +22,10 @@ if now.empty:
     system.no_statements(frame.read(read.collection_state))
     st.stop()
 
+executed = frame.read(coverage.seen_executions, view.range)
+seen.unseen_statements(coverage.unseen_statements(now, executed))
 needle, sort = parts.filters("query", SORTS, "Filter by SQL text")
-found = parts.chosen(now, needle, ["text", "queryid"])
+found = parts.chosen(tags.chosen(now), needle, ["text", "queryid"])
 with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open it"):
     tables.statements(
         found,

@@ -31,6 +31,8 @@ GREY = "#8491a5"
 _GRID = "rgba(132,145,165,0.22)"
 # Dots make single points visible; beyond this many the line is enough.
 _FEW_POINTS = 40
+# A part of a stacked bar below this has no room for its text.
+_NARROW = 0.09
 # A larger part of the shown time than this without data is explained.
 _LONG_GAP = 0.5
 _UTC = ZoneInfo("UTC")
@@ -176,17 +178,69 @@ def sparkline(values: Sequence[float | None], colour: str = BLUE, *, height: int
     }
 
 
+# Told apart from their neighbours, each at least 3:1 on either background.
+SEGMENTS = (BLUE, ORANGE, VIOLET, GREEN, "#d6409f", AMBER)
+REST = "rgba(132,145,165,0.38)"
+_ON_COLOUR = "#0b1020"  # at least 4.5:1 on each of them
+
+
+def stacked_bar(
+    labels: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    colours: Sequence[str],
+    *,
+    ink: str = GREY,
+    height: int = 64,
+) -> Figure:
+    """Return one bar of what a whole is made of, from the left; narrow parts carry no text."""
+    whole = sum(values) or 1.0
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": [value],
+                "y": [0],
+                "marker": {"color": colour, "line": {"width": 1, "color": "rgba(0,0,0,0)"}},
+                "text": [html.escape(text) if value / whole >= _NARROW else ""],
+                "textposition": "inside",
+                "insidetextanchor": "middle",
+                "textangle": 0,
+                "textfont": {"size": 12, "color": ink if colour == REST else _ON_COLOUR},
+                "hovertemplate": f"{_cut(html.escape(label), 200)}<br>{html.escape(text)}"
+                f" · {100 * value / whole:.1f} %<extra></extra>",
+                "width": 0.8,
+            }
+            for label, value, text, colour in zip(labels, values, texts, colours, strict=True)
+        ],
+        "layout": {
+            "height": height,
+            "barmode": "stack",
+            "margin": {"l": 4, "r": 4, "t": 6, "b": 6},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "showlegend": False,
+            "xaxis": {"visible": False, "fixedrange": True, "range": [0, whole]},
+            "yaxis": {"visible": False, "fixedrange": True, "range": [-0.45, 0.45]},
+            "hoverlabel": {"font": {"size": 12}},
+            "dragmode": False,
+        },
+    }
+
+
 def share_bars(
     labels: Sequence[str],
     shares: Sequence[float],
     texts: Sequence[str],
     *,
-    colour: str = BLUE,
+    colour: str | Sequence[str] = BLUE,
     ink: str = GREY,
     row_height: int = 34,
 ) -> Figure:
     """Return one horizontal bar per label, in their order from the top, with its text beside it."""
     order = list(range(len(labels)))[::-1]
+    colours = [colour if isinstance(colour, str) else colour[i] for i in order]
     names = [html.escape(labels[i]) for i in order]
     return {
         "data": [
@@ -195,7 +249,7 @@ def share_bars(
                 "orientation": "h",
                 "y": list(range(len(order))),
                 "x": [100.0 * shares[i] for i in order],
-                "marker": {"color": colour, "cornerradius": 3},
+                "marker": {"color": colours, "cornerradius": 3},
                 "text": [html.escape(texts[i]) for i in order],
                 "textposition": "outside",
                 "cliponaxis": False,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy
 
-from perfcore.aggregate.endpoints import trend_buckets
+from perfcore.aggregate.endpoints import RequestTimes, request_times, trend_buckets
 from perfcore.aggregate.frames import (
     ANY,
     FLAG,
@@ -62,6 +62,7 @@ _TREND = {
 _ENDPOINTS = {
     "service": TEXT, "endpoint": TEXT, "calls": WHOLE, "requests": WHOLE,
     "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER,
+    "share_of_endpoint": NUMBER,
 }  # fmt: skip
 _SLOW = {
     "occurred_at": TIME, "service": TEXT, "endpoint": TEXT, "fingerprint": WHOLE,
@@ -169,9 +170,18 @@ def statement_trend(
     )
 
 
-def statement_endpoints(store: sqlalchemy.Engine, r: TimeRange, fingerprint: int) -> pd.DataFrame:
-    """Return who ran a statement, the endpoint it took the most time of first."""
+def statement_endpoints(
+    store: sqlalchemy.Engine, r: TimeRange, fingerprint: int, *, now: datetime | None = None
+) -> pd.DataFrame:
+    """Return who ran a statement, the endpoint it took the most time of first.
+
+    `share_of_endpoint` is the statement's part of the time of all the endpoint's requests,
+    nan for what ran outside of requests.
+    """
     filters = {"start": floor(r.start, MINUTE), "end": r.end, "fingerprint": fingerprint}
+    found = fetch(store, "statements_endpoints", filters)
+    names = [row[1] for row in found]
+    times = request_times(store, r, None, names, now=now) if names else {}
     return frame(
         _ENDPOINTS,
         (
@@ -183,10 +193,11 @@ def statement_endpoints(store: sqlalchemy.Engine, r: TimeRange, fingerprint: int
                 "calls_per_request": ratio(calls, requests),
                 "total_ms": total_ms,
                 "mean_ms": ratio(total_ms, calls),
+                "share_of_endpoint": times.get((service, endpoint), RequestTimes()).share(
+                    total_ms, all_ms
+                ),
             }
-            for service, endpoint, calls, requests, total_ms in fetch(
-                store, "statements_endpoints", filters
-            )
+            for service, endpoint, calls, requests, total_ms, all_ms in found
         ),
     )
 

@@ -17,6 +17,7 @@ from psycopg.errors import Error
 from perfcore.collect.target import TEXTS_TIMEOUT_MS, Connection, read
 from perfcore.db import MARKER
 from perfcore.normalise import fingerprint
+from perfcore.sqlcommenter import is_marked
 
 COUNTERS = (
     "calls", "total_exec_time", "rows", "shared_blks_hit", "shared_blks_read",
@@ -126,10 +127,10 @@ def read_texts(connection: Connection, schema: str, queryids: Collection[int]) -
 def is_own(text: str) -> bool:
     """Say whether a statement is one of Perfcore's.
 
-    >>> is_own("SELECT 1 /* perfcore */")
-    True
+    >>> is_own("SELECT 1 /* perfcore */"), is_own("/*app:/* perfcore */*/ SELECT 1")
+    (True, False)
     """
-    return MARKER in text
+    return is_marked(text, MARKER)
 
 
 def describe(texts: Iterable[tuple[int, str]]) -> list[tuple[int, int, str]]:

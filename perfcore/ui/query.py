@@ -9,7 +9,7 @@ import streamlit as st
 
 from perfcore.store.read import StatementDetail, StoredSilence, StoredSuggestion
 from perfcore.types import Suggestion
-from perfcore.ui import frame, parts, words
+from perfcore.ui import parts, tables, words
 from perfcore.ui.timerange import View
 
 
@@ -66,26 +66,7 @@ def _row(table: pd.DataFrame, detail: StatementDetail) -> pd.Series | None:
 
 def endpoints(ran: pd.DataFrame) -> None:
     """Draw which endpoints run the statement."""
-    if ran.empty:
-        st.caption("No instrumented endpoint ran it in this range.")
-        return
-    parts.table(
-        ran.sort_values("total_ms", ascending=False),
-        {
-            "endpoint": parts.text("Endpoint", width="medium"),
-            "calls_per_request": parts.number(
-                "Calls/request", "%.1f", "Executions per request that ran it."
-            ),
-            "mean_ms": parts.number("Mean", "%.1f ms", "Per execution, by the application."),
-            "calls": parts.number("Calls", "%,d"),
-            "total_ms": parts.number("Total", "%,.0f ms"),
-        },
-        key="query_endpoints",
-        opens=lambda row: frame.open_page(
-            "endpoint", service=row["service"], endpoint=row["endpoint"]
-        ),
-        max_rows=8,
-    )
+    tables.callers(ran, key="query_endpoints")
 
 
 def helping(stored: Sequence[StoredSuggestion], fingerprint: int) -> list[Suggestion]:
