@@ -22,9 +22,9 @@ INSERT INTO customers
 INSERT INTO orders
     SELECT n, 1 + (n * 7919) % 5000, CASE WHEN n % 200 = 0 THEN 'returned' ELSE 'paid' END,
         n % 90000, timestamptz '2026-11-01' - n * interval '1 minute'
-    FROM generate_series(1, 60000) n;
+    FROM generate_series(1, {orders}) n;
 INSERT INTO order_items
-    SELECT 1 + n % 60000, n % 800, 1 + n % 4 FROM generate_series(1, 120000) n;
+    SELECT 1 + n % {orders}, n % 800, 1 + n % 4 FROM generate_series(1, 2 * {orders}) n;
 ANALYZE customers, orders, order_items;
 """
 
@@ -77,10 +77,10 @@ SAMPLES = {
 ANALYZED = "ANALYZE, BUFFERS, SETTINGS, FORMAT JSON"
 
 
-def make_shop(dsn: str) -> None:
+def make_shop(dsn: str, orders: int = 60_000) -> None:
     """Create the tables that the samples read."""
     with connect(dsn) as connection:
-        connection.execute(_SHOP)
+        connection.execute(_SHOP.replace("{orders}", str(orders)))
 
 
 def explain(dsn: str, name: str, options: str = ANALYZED) -> Any:

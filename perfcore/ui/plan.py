@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from perfcore import plan_charts
+from perfcore.advise.plan_findings import MIN_PLAN_COST, MIN_PLAN_MS
 from perfcore.fitting import plain
 from perfcore.plan import Plan
 from perfcore.plan_charts import Palette
@@ -143,14 +144,14 @@ def finding_marks(findings: Sequence[PlanFinding]) -> dict[int, list[int]]:
 def _list(shown: Shown, key: str) -> None:
     chosen = frame.number_parameter(STEP)
     if not shown.findings:
-        st.markdown(":material/check: None: no step of it shows a known fault.")
-        if not plan_charts.is_timed(shown.plan):
+        st.markdown(f":material/check: {_why_none(shown.plan)}")
+        if not shown.plan.is_executed:
             st.caption(
-                "It was not executed, so rows, spills and filters are not known. EXPLAIN "
-                "(ANALYZE, BUFFERS) tells more; open its answer in the plan viewer."
+                "It was not executed, so real rows, spills and what filters removed are not "
+                "known. EXPLAIN (ANALYZE, BUFFERS) tells them; open its answer in the plan viewer."
             )
     for number, finding in enumerate(shown.findings, 1):
-        with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+        with st.container(horizontal=True, wrap=False, gap="small"):
             st.button(
                 str(number),
                 key=f"{key}_finding_{number}",
@@ -206,6 +207,16 @@ def _differences(found: Comparison) -> None:
         sentence = words.plain(summary[:1].upper() + summary[1:])
         lines.append(f":orange-badge[{number}] {sentence}")
     st.markdown("  \n".join(lines))
+
+
+def _why_none(plan: Plan) -> str:
+    took_ms = plan.execution_ms if plan.execution_ms is not None else plan.root.total_ms
+    if took_ms is not None:
+        if took_ms < MIN_PLAN_MS:
+            return f"None: it took less than {MIN_PLAN_MS:.0f} ms."
+    elif plan.total_cost < MIN_PLAN_COST:
+        return f"None: its cost is below {MIN_PLAN_COST:,.0f}, a few milliseconds."
+    return "None: no step of it shows a known fault."
 
 
 def _difference_marks(found: Comparison, side: int) -> dict[int, list[int]]:
