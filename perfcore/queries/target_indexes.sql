@@ -1,11 +1,29 @@
--- Every valid index of the users' tables, with what would build it again.
+-- Every valid index of the users' tables, with what would build it again. To ask for the size of
+-- one that is locked, or will be as soon as a lock comes free, would be to wait.
+WITH locked AS MATERIALIZED (
+    SELECT l.relation
+      FROM pg_catalog.pg_locks l
+     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
+       AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
+       AND l.relation IS NOT NULL
+       AND l.database OPERATOR(pg_catalog.=) (
+           SELECT d.oid
+             FROM pg_catalog.pg_database d
+            WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+)
 SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS table_oid,
-       n.nspname || '.' || c.relname AS name,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS identifier,
+       n.nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.relname AS name,
+       pg_catalog.quote_ident(n.nspname) OPERATOR(pg_catalog.||) '.'
+           OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname) AS identifier,
        pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,
-       pg_catalog.pg_relation_size(i.indexrelid) AS bytes
+       CASE WHEN NOT EXISTS (SELECT FROM locked l
+                              WHERE l.relation OPERATOR(pg_catalog.=) i.indexrelid
+                                 OR l.relation OPERATOR(pg_catalog.=) i.indrelid)
+            THEN pg_catalog.pg_relation_size(i.indexrelid) END AS bytes,
+       n.nspname OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) t.relname AS table_name
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+  JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
  WHERE i.indisvalid
    AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema']::name[])
