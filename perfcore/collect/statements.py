@@ -190,19 +190,19 @@ def queryid_of(key: str) -> int:
     return int(key.partition("/")[0])
 
 
-def compare(before: Reading, now: Reading, taken_at: datetime | None = None) -> Comparison:
+def compare(before: Reading, now: Reading) -> Comparison:
     """Return per queryid what ran between two readings of one epoch, summed over users.
 
     An entry that was not there before began in between and counts whole, unless it may only
-    have been hidden from us: then it must say that it counts from after `taken_at`, the instant
-    of the earlier reading.
+    have been hidden from us. What it says of its beginning does not help there: the server's
+    clock may have been set back.
     """
     lost = {queryid_of(key) for key in before.entries if key not in now.entries}
     changes: dict[str, list[float]] = {}
     for key, entry in now.entries.items():
         old = before.entries.get(key)
         if old is None:
-            if before.hidden and not _began_after(entry, taken_at):
+            if before.hidden:
                 lost.add(queryid_of(key))
             else:
                 changes[key] = list(entry[1:_MIN])
@@ -236,10 +236,6 @@ def began_anew(old: Sequence[Any], entry: Sequence[Any]) -> bool:
         return True
     # Where entries say since when they count, the extremes alone can be reset.
     return not entry[0] and (entry[_MAX] < old[_MAX] or entry[_MIN] > old[_MIN])
-
-
-def _began_after(entry: Sequence[Any], taken_at: datetime | None) -> bool:
-    return bool(entry[0]) and taken_at is not None and float(entry[0]) > taken_at.timestamp()
 
 
 def _is_reset(before: Entries, lost: Collection[int]) -> bool:
@@ -283,7 +279,7 @@ def advance(
         return Advance(
             snapshot, before.taken_at, start=start, gap=Gap(VIEW, start, who.now, reason)
         )
-    found = compare(old, now, before.taken_at)
+    found = compare(old, now)
     lost = [q for q in sorted(found.lost) if not is_own(q)]
     gap = None
     if found.is_reset or lost:
