@@ -51,7 +51,7 @@ class PassReport:
     statement_deltas: int = 0
     plans: int = 0
     problems: tuple[str, ...] = ()
-    own_ms: float | None = None  # what our statements took of the target since the last pass
+    own_share: float | None = None  # of the time since the last pass, in our own statements
 
 
 class ServerChanged(Exception):
@@ -72,7 +72,7 @@ class Collector:
     missing: set[str] = field(default_factory=set)  # indexes that one pass did not find
     asked: dict[int, float] = field(default_factory=dict)  # when a text was not to be had
     hex_texts: int = 0  # texts that were no UTF-8
-    own_ms: float | None = None
+    own_share: float | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def collect(self) -> PassReport:
@@ -86,7 +86,7 @@ class Collector:
             clock_problem(who, asked_at + (self.clock() - asked_at) / 2),
             version_problem(who.server_version),
         ]
-        self.own_ms = None
+        self.own_share = None
         counts = {"statements": 0, "plans": 0}
 
         def part(name: str, work: Callable[[Identity], int | str]) -> None:
@@ -119,7 +119,7 @@ class Collector:
             is_standby=who.is_standby,
         )
         return PassReport(
-            counts["statements"], counts["plans"], tuple(p for p in problems if p), self.own_ms
+            counts["statements"], counts["plans"], tuple(p for p in problems if p), self.own_share
         )
 
     def _confirm(self, who: Identity) -> None:
@@ -179,7 +179,7 @@ class Collector:
         step = statements.advance(
             before, who, extension.stats_reset, now, is_own=self.own.__contains__
         )
-        self.own_ms = step.own_ms if step.interval else None
+        self.own_share = step.own_share
         self._write_statements(step, now)
         if now.hidden:
             return (

@@ -104,7 +104,7 @@ class Advance:
     snapshot: StoredSnapshot
     expected: datetime | None  # when the snapshot was taken that this one takes the place of
     deltas: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    own_ms: float = 0.0  # what our own statements took
+    own_share: float | None = None  # of the time in between, in our own statements
     start: datetime | None = None
     gap: Gap | None = None
     interval: StatementInterval | None = None
@@ -281,6 +281,8 @@ def advance(
         )
     found = compare(old, now)
     lost = [q for q in sorted(found.lost) if not is_own(q)]
+    own_ms = sum(d["total_exec_time"] for q, d in found.deltas.items() if is_own(q))
+    elapsed_ms = (who.now - start).total_seconds() * 1000
     gap = None
     if found.is_reset or lost:
         gap = Gap(VIEW, start, who.now, found.reason, None if found.is_reset else tuple(lost))
@@ -288,7 +290,7 @@ def advance(
         snapshot,
         before.taken_at,
         deltas={q: d for q, d in found.deltas.items() if not is_own(q)},
-        own_ms=sum(d["total_exec_time"] for q, d in found.deltas.items() if is_own(q)),
+        own_share=own_ms / elapsed_ms if elapsed_ms > 0 else None,
         start=start,
         gap=gap,
         interval=None

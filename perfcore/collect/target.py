@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import RV, PQGen
 from psycopg.rows import TupleRow, dict_row
 
 from perfcore.db import MARKER, ImpatientConnection, connect, query
@@ -89,19 +87,6 @@ def _differ(name: str, then: Mapping[str, str], here: Mapping[str, str]) -> bool
     return bool(known) and then[name] != here[name]
 
 
-class TargetConnection(ImpatientConnection):
-    """A connection to a target that adds up how long the target kept us waiting."""
-
-    waited_s = 0.0
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        began = time.perf_counter()
-        try:
-            return super().wait(gen, interval, timeout)
-        finally:
-            self.waited_s += time.perf_counter() - began
-
-
 def open_target(dsn: str) -> Connection:
     """Connect to a target with an empty search path and limits on every statement.
 
@@ -111,7 +96,7 @@ def open_target(dsn: str) -> Connection:
         dsn,
         autocommit=True,
         prepare_threshold=None,
-        factory=TargetConnection,
+        factory=ImpatientConnection,
         # Without it a database in SQL_ASCII would answer in bytes.
         client_encoding="UTF8",
     )

@@ -93,6 +93,7 @@ class Server:
     executions: list[Execution] = field(default_factory=list)
     losses: list[tuple[int, int, str]] = field(default_factory=list)  # tick, queryid, how
     breaks: list[int] = field(default_factory=list)  # ticks at which an epoch ended
+    crashes: list[int] = field(default_factory=list)
     transactions: list[int] = field(default_factory=list)  # the tick of each
     hidden_at: list[int] = field(default_factory=list)  # ticks at which rights were missing
     life: Life = field(init=False)
@@ -166,6 +167,7 @@ class Server:
     def crash(self) -> None:
         """Lose all statistics; the postmaster may live through it."""
         self.reset()
+        self.crashes.append(self.tick)
         self.life.transactions = 0
         self.life.launched_at = self.now
         if self.chance.random() < 0.5:

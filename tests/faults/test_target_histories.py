@@ -152,6 +152,7 @@ class History:
             found = [d for d in self.store.database if d["end"] == end]
             lost = [g for g in self.store.gaps if g["view"] != VIEW and g["end"] == end]
             assert len(found) + len(lost) == 1
+            assert lost or not any(first < at <= last for at in self.server.crashes)
             if found:
                 assert found[0]["xact_commit"] <= ran
                 told["database counted"] += found[0]["xact_commit"] == ran
