@@ -305,24 +305,24 @@ class Collector:
     def _indexes(self, who: Identity) -> int | str:
         """Notice indexes that came or went without Perfcore's doing."""
         before = targets.read_snapshot(self.store, self.target_id, "indexes")
-        # An index that is dropped while it is read has no definition.
-        rows = [r for r in read(self.target, "target_indexes") if r["definition"]]
-        now = {str(r["oid"]): _index(r) for r in rows}
+        rows = read(self.target, "target_indexes")
+        # One that is dropped while it is read has no definition, and is not locked.
+        now = {str(r["oid"]): _index(r) for r in rows if r["definition"] or r["is_locked"]}
         events: list[IndexEvent] = []
         kept: dict[str, Any] = {}
         if before and before.epoch == _place(who):
             for oid, row in now.items():
-                if row["bytes"] is None:
-                    row["bytes"] = before.body.get(oid, {}).get("bytes", 0)
+                if row["definition"] is None:
+                    now[oid] = before.body.get(oid, row)
             events, kept = index_events(before.body, now, self.missing)
         with self.store.transaction():
-            self._save("indexes", who, _place(who), _sized({**now, **kept}), before)
+            self._save("indexes", who, _place(who), {**now, **kept}, before)
             for event in events:
                 targets.save_index_event(self.store, self.target_id, event)
         self.missing = set(kept)
         if events:
             self.agenda.forget()
-        locked = sorted({str(r["table_name"]) for r in rows if r["bytes"] is None})
+        locked = sorted({str(r["table_name"]) for r in rows if r["is_locked"]})
         if locked:
             return f"locked (ACCESS EXCLUSIVE) and skipped: {', '.join(locked[:10])}"
         return len(events)
@@ -390,8 +390,8 @@ def index_events(
     """Return what became of indexes between two readings, and those to wait a pass for.
 
     An index of a table that is new, or gone, is not an event of its own; nor is one built
-    anew under its name (REINDEX). A vanished index counts at the second reading without it:
-    whoever took it back may still be writing so down.
+    anew under its name (REINDEX), or whose table was renamed. A vanished index counts at the
+    second reading without it: whoever took it back may still be writing so down.
     """
     old_names = {row["name"]: row for row in before.values()}
     new_names = {row["name"]: row for row in now.values()}
@@ -399,9 +399,12 @@ def index_events(
     new_tables = {row["table_oid"] for row in now.values()}
     events, kept = [], {}
     for oid, row in now.items():
+        # Of one that was locked at first, no definition is known.
         old = old_names.get(row["name"])
+        if oid in before or row["definition"] is None:
+            continue
         if row["table_oid"] in old_tables and (
-            old is None or old["definition"] != row["definition"]
+            old is None or old["definition"] not in (None, row["definition"])
         ):
             events.append(_event("create_index", oid, row))
     for oid, row in before.items():
@@ -422,10 +425,6 @@ def _event(kind: str, oid: str, row: Mapping[str, Any]) -> IndexEvent:
 
 def _index(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in _INDEX}
-
-
-def _sized(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {oid: {**row, "bytes": row["bytes"] or 0} for oid, row in rows.items()}
 
 
 def _place(who: Identity) -> str:
