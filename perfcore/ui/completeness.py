@@ -32,10 +32,10 @@ def incomplete(state: QueryListState, target: str = "") -> str:
     if state.evictions is None:
         return (
             f"The query list{of} may be incomplete: statements vanished from it in "
-            f"{words.count(state.vanished)} readings of this range. PostgreSQL 13 does not say "
+            f"{_counted(state.vanished, 'reading')} of this range. PostgreSQL 13 does not say "
             "whether they were evicted, nor how much of its time the others cover."
         )
-    times = "1 eviction" if state.evictions == 1 else f"{words.count(state.evictions)} evictions"
+    times = _counted(state.evictions, "eviction")
     coverage = state.coverage
     covered = (
         f"the listed statements cover {words.percent(coverage)} of the time the database was active"
@@ -43,6 +43,10 @@ def incomplete(state: QueryListState, target: str = "") -> str:
         else "how much of the database's time the listed statements cover cannot be known"
     )
     return f"The query list{of} is incomplete: {times} in this range; {covered}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{words.count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def remedy(state: QueryListState) -> str:
