@@ -4,9 +4,10 @@ import streamlit as st
 
 from perfcore import charts
 from perfcore.aggregate import statements
+from perfcore.aggregate.completeness import query_list_state
 from perfcore.aggregate.plans import plan_history
 from perfcore.store import read
-from perfcore.ui import advice, frame, parts, query, query_plans, tables
+from perfcore.ui import advice, completeness, frame, parts, query, query_plans, tables
 
 view = frame.view()
 queryid = frame.number_parameter("queryid")
@@ -27,6 +28,7 @@ stored = frame.read(read.plans, detail.fingerprint, detail.target_id)
 past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
 
 query.statement_text(detail)
+completeness.notice(frame.read(query_list_state, view.range, detail.target_id), view)
 query.tiles(
     frame.read(statements.statement_table, view.range),
     frame.read(statements.statement_table, view.baseline),

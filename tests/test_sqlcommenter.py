@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perfcore.collect.statements import describe, find_extension, is_own, read_counters, read_texts
+from perfcore.collect.statements import (
+    describe,
+    find_extension,
+    is_own,
+    queryid_of,
+    read_statements,
+)
+from perfcore.collect.target import identify
+from perfcore.collect.texts import read_texts
 from perfcore.db import MARKER, QUERIES, connect, query
 from perfcore.normalise import fingerprint, normalise
 from perfcore.sqlcommenter import Tags, is_marked, tags, without_tags
@@ -165,11 +173,14 @@ def test_tags_come_back_from_the_server_and_never_split_a_statement(dsn: str) ->
             connection.execute((statement + written({"route": route})).encode())
         connection.execute(f'SELECT 1 AS "{MARKER}"'.encode())
         extension = find_extension(connection)
-        counters = read_counters(connection, extension.schema)
-        found = read_texts(connection, extension.schema, [int(k.split("/")[0]) for k in counters])
-    ours = [t for _, fp, t in describe(found.items()) if fp == fingerprint(statement)]
+        who = identify(connection)
+        entries = read_statements(connection, extension, who).entries
+        wanted = [queryid_of(key) for key in entries]
+        texts = read_texts(connection, extension.schema, who.database_oid, wanted)
+        found = describe((t.queryid, t.text) for some in texts for t in some)
+    ours = [t for _, fp, t in found if fp == fingerprint(statement)]
     assert [tags(t).route for t in ours] == ["/first"]
-    assert any(MARKER in t for _, _, t in describe(found.items()))
+    assert any(MARKER in t for _, _, t in found)
 
 
 def test_the_words_say_who() -> None:
