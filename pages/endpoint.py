@@ -39,12 +39,14 @@ overlay: dict[str, Any] = {
     "shift": view.shift,
 }
 ran = frame.read(endpoints.endpoint_statements, view.range, service, name)
+times = frame.read(endpoints.endpoint_times, view.range, service, name)
 
 shown.tiles(
     frame.read(endpoints.endpoint_table, view.range),
     frame.read(endpoints.endpoint_table, view.baseline),
     trend,
     ran,
+    times,
     (service, name),
     view,
 )
@@ -55,8 +57,8 @@ with board.card("Latency", "ms · drag to select a range", span=3):
     )
 with board.card("Throughput and errors", span=2):
     parts.chart(charts.throughput(trend, height=270, **overlay), "Requests and error share")
-with board.card("Where its time goes", "by statement", span=3):
-    shown.breakdown(ran)
+with board.card("Where its time goes", f"· the mean request, {words.ms(times.mean_ms)}", span=3):
+    shown.breakdown(ran, times)
 with board.card("Suggestions", "that shorten it", span=2):
     advice.lines(
         shown.helping(frame.read(read.suggestions), service, name),

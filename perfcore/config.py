@@ -99,6 +99,14 @@ SETTINGS = (
         "Executions over this are kept as slow queries.", _number,
     ),
     Setting(
+        "PERFCORE_N_PLUS_ONE_CALLS", "5", "calls",
+        "N+1: a request that runs one statement at least so often ...", _count,
+    ),
+    Setting(
+        "PERFCORE_N_PLUS_ONE_MS", "50", "ms",
+        "... and for at least so long, all its calls together.", _number,
+    ),
+    Setting(
         "PERFCORE_PARAMETERS", "none", "none or store",
         "What is kept of a slow query's parameters: only their types, or the values.",
         _choice("none", "store"),
@@ -177,6 +185,14 @@ class Config:
     @property
     def slow_query_ms(self) -> float:
         return float(self.values["PERFCORE_SLOW_QUERY_MS"])
+
+    @property
+    def n_plus_one_calls(self) -> int:
+        return int(self.values["PERFCORE_N_PLUS_ONE_CALLS"])
+
+    @property
+    def n_plus_one_ms(self) -> float:
+        return float(self.values["PERFCORE_N_PLUS_ONE_MS"])
 
     @property
     def store_parameters(self) -> bool:

@@ -84,6 +84,7 @@ ENDPOINTS = (
 INDEX = IndexDefinition(
     "public", "orders", (IndexKey("customer_id"), IndexKey("created_at", descending=True))
 )
+PLACE = "shop/views.py:42 in order"
 UNUSED = IndexDefinition("public", "orders", (IndexKey("note"),))
 
 
@@ -208,7 +209,8 @@ def _traffic(
             for s in STATEMENTS
         ],
     )
-    rollups, raw, links, totals = [], [], [], dict.fromkeys((e.name for e in ENDPOINTS), 0)
+    links: list[dict[str, Any]] = []
+    rollups, raw, totals = [], [], dict.fromkeys((e.name for e in ENDPOINTS), 0)
     for at in _minutes(start, minutes):
         ran: list[list[float]] = [[] for _ in STATEMENTS]
         for endpoint, series_id in zip(ENDPOINTS, endpoint_ids, strict=True):
@@ -253,6 +255,7 @@ def _traffic(
         rollups += [rollup_row(s, at, values) for s, values in zip(statement_ids, ran, strict=True)]
     insert(connection, "metric_rollups", rollups)
     insert(connection, "endpoint_statements", links)
+    insert(connection, "repetitions", [_repetition(x) for x in links if x["max_calls"] >= 5])
     insert(connection, "performance_metrics", raw)
     samples = sum(r["count"] for r in rollups)
     insert(
@@ -272,6 +275,18 @@ def _traffic(
         ],
     )
     return totals
+
+
+def _repetition(link: dict[str, Any]) -> dict[str, Any]:
+    """Return what is stored when half of the requests took long enough to be an N+1."""
+    kept = ("bucket_start", "service", "endpoint", "fingerprint", "max_calls")
+    return {
+        **{name: link[name] for name in kept},
+        "location": PLACE,
+        "requests": link["requests"] // 2,
+        "calls": link["calls"] // 2,
+        "duration_ms": link["duration_ms"] / 2,
+    }
 
 
 def _process(

@@ -11,7 +11,7 @@ from perfcore.advise.costs import CostBook
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.statement import StatementShape, plannable
-from perfcore.advise.workload import Endpoints, EndpointUse, Options, Writes
+from perfcore.advise.workload import Endpoints, EndpointUse, Options, Repetition, Writes
 from perfcore.errors import PerfcoreError
 from perfcore.types import (
     Catalog,
@@ -23,7 +23,6 @@ from perfcore.types import (
     WorkloadStatement,
 )
 
-_N_PLUS_ONE_CALLS = 5
 _N_PLUS_ONE_MS_PER_MINUTE = 50.0
 _MIN_SPILL_MB = 1.0
 _MAX_WORK_MEM_MB = 256
@@ -55,24 +54,31 @@ class Remedies:
         """Answer N+1: one request that sends the same statement again and again."""
         found = []
         for use in self.endpoints.get(statement.fingerprint, ()):
-            per_minute = use.calls_per_request * use.requests_per_hour / 60.0
-            spent = per_minute * max(use.mean_ms, statement.mean_exec_time_ms)
-            many = use.calls_per_request >= _N_PLUS_ONE_CALLS or use.repeated_share >= 0.2
-            if many and spent >= _N_PLUS_ONE_MS_PER_MINUTE:
-                found.append(self._n_plus_one(statement, use))
+            repeated = use.repetition
+            if repeated is None:
+                continue
+            spent_per_minute = repeated.duration_ms * repeated.requests_per_hour / 60.0
+            if spent_per_minute >= _N_PLUS_ONE_MS_PER_MINUTE:
+                found.append(self._n_plus_one(statement, use, repeated))
         return found
 
-    def _n_plus_one(self, statement: WorkloadStatement, use: EndpointUse) -> Suggestion:
-        extra = max(use.calls_per_request - 1.0, 0.0)
+    def _n_plus_one(
+        self, statement: WorkloadStatement, use: EndpointUse, repeated: Repetition
+    ) -> Suggestion:
+        extra = max(repeated.calls - 1.0, 0.0)
         round_trip = max(use.mean_ms - statement.mean_exec_time_ms, 0.0)
         saved = extra * round_trip
-        calls = f"{use.calls_per_request:,.1f}".removesuffix(".0")
+        calls = f"{repeated.calls:,.1f}".removesuffix(".0")
+        where = f", from {repeated.location}" if repeated.location else ""
         numbers = (
             ("calls per request", calls),
+            ("together", f"{repeated.duration_ms:,.1f} ms of the request"),
             ("most in one request", str(use.max_calls)),
             ("time per call in the application", f"{use.mean_ms:,.2f} ms"),
             ("of it in the database", f"{statement.mean_exec_time_ms:,.2f} ms"),
-            ("requests", f"{use.requests_per_hour:,.0f} per hour"),
+            ("requests like this", f"{repeated.requests_per_hour:,.0f} per hour"),
+            ("of those that run it", f"{100 * repeated.share:,.0f} %"),
+            *((("sent from", repeated.location),) if repeated.location else ()),
         )
         subject = f"{statement.fingerprint}/{use.service}/{use.endpoint}"
         mean = statement.mean_exec_time_ms
@@ -87,12 +93,12 @@ class Remedies:
             ),
             Finding(
                 "n_plus_one",
-                f"{use.endpoint} runs the same statement {calls} times in one request.",
+                f"{use.endpoint} runs the same statement {calls} times in one request{where}.",
                 numbers,
             ),
-            saved * use.requests_per_hour,
+            saved * repeated.requests_per_hour,
             statements=(gain_of(statement, 1.0, 1.0, mean),),
-            endpoints=(EndpointGain(use.service, use.endpoint, saved, use.requests_per_hour),),
+            endpoints=(EndpointGain(use.service, use.endpoint, saved, repeated.requests_per_hour),),
             rewritten_sql=_or_empty(statement.text),
             caveats=(
                 "The saving counts round trips only, measured in the application; the database "

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from perfcore.advise.advisor import Advice
-from perfcore.advise.workload import Endpoints, EndpointUse, ForeignKey, WriteRate
+from perfcore.advise.workload import Endpoints, EndpointUse, ForeignKey, Repetition, WriteRate
 from perfcore.codec import to_json
 from perfcore.db import query
 from perfcore.types import WorkloadStatement
@@ -40,10 +40,22 @@ def _endpoint_use(
     calls: float,
     duration_ms: float,
     requests: float,
-    repeated_requests: float,
     max_calls: int,
     hours: float,
+    repeated_requests: float,
+    repeated_calls: float,
+    repeated_ms: float,
+    location: str,
 ) -> EndpointUse:
+    repetition = None
+    if repeated_requests:
+        repetition = Repetition(
+            requests_per_hour=repeated_requests / hours,
+            calls=repeated_calls / repeated_requests,
+            duration_ms=repeated_ms / repeated_requests,
+            share=min(1.0, repeated_requests / max(requests, 1.0)),
+            location=location,
+        )
     return EndpointUse(
         service=service,
         endpoint=endpoint,
@@ -51,7 +63,7 @@ def _endpoint_use(
         requests_per_hour=requests / hours,
         mean_ms=duration_ms / max(calls, 1.0),
         max_calls=max_calls,
-        repeated_share=repeated_requests / max(requests, 1.0),
+        repetition=repetition,
     )
 
 

@@ -13,6 +13,17 @@ ENTRY_WRITE_MS = {"btree": 0.01, "hash": 0.01, "gin": 0.06, "gist": 0.03, "brin"
 
 
 @dataclass(frozen=True, slots=True)
+class Repetition:
+    """Requests that ran one statement so often and so long that it is an N+1."""
+
+    requests_per_hour: float
+    calls: float  # in one of these requests, on the average
+    duration_ms: float  # likewise, all calls together
+    share: float  # of the requests that ran the statement at all
+    location: str = ""  # "file:line in function", empty when the hook has not seen it
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointUse:
     """How an endpoint runs a statement, from the application's side."""
 
@@ -22,7 +33,7 @@ class EndpointUse:
     requests_per_hour: float  # requests that run it at least once
     mean_ms: float = 0.0  # per call as the application saw it, the way there and back included
     max_calls: int = 0  # most calls in one request
-    repeated_share: float = 0.0  # of these requests, those that ran it five times or more
+    repetition: Repetition | None = None
 
 
 ForeignKey = tuple[str, tuple[str, ...]]  # "schema.table" and its referencing columns

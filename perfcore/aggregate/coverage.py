@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import sqlalchemy
 
+from perfcore.aggregate.endpoints import RequestTimes, request_times
 from perfcore.aggregate.frames import NUMBER, TEXT, WHOLE, frame, ratio
 from perfcore.aggregate.statements import statement_table
 from perfcore.normalise import from_hex
 from perfcore.store.fetch import snapshot
-from perfcore.store.read_rollups import rollups
+from perfcore.store.read_rollups import sums
 from perfcore.types import MetricType, TimeRange
 
 _SEEN = {"fingerprint": WHOLE, "executions": WHOLE}
@@ -25,13 +28,13 @@ _SHARES = {
 def unseen_statements(counted: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
     """Return the server's statements with what no hook saw of them, the most time first.
 
-    `counted` has the server's `target_id`, `fingerprint`, `text`, `calls` and `total_ms`,
-    `seen` the `executions` of a fingerprint that applications measured. Times cannot be
+    `counted` has the server's `target_id`, `fingerprint`, `queryid`, `text`, `calls` and
+    `total_ms`, `seen` the `executions` of a fingerprint that applications measured. Times cannot be
     subtracted, because an application's hold the network too; so `unseen_ms` is the server's
     time of the share of calls that is missing. A statement of several targets is taken to be
     seen evenly.
     """
-    found = counted[["target_id", "fingerprint", "text", "calls", "total_ms"]].copy()
+    found = counted[["target_id", "fingerprint", "queryid", "text", "calls", "total_ms"]].copy()
     executions = found["fingerprint"].map(seen.set_index("fingerprint")["executions"]).fillna(0)
     all_calls = found.groupby("fingerprint")["calls"].transform("sum")
     missing = (1 - executions / all_calls.where(all_calls > 0)).fillna(0).clip(lower=0.0)
@@ -65,9 +68,9 @@ def seen_executions(
     executions: Counter[int] = Counter()
     with snapshot(store) as shown:
         for kind in (MetricType.DATABASE_QUERY, MetricType.DATABASE_CANCELLED):
-            for row in rollups(shown, r, kind, None, None, None, now):
+            for row in sums(shown, r, kind, now=now):
                 executions[from_hex(row.metric_name)] += row.count
-        for row in rollups(shown, r, MetricType.DATABASE_BATCH, None, None, None, now):
+        for row in sums(shown, r, MetricType.DATABASE_BATCH, now=now):
             if row.unit == "rows":
                 executions[from_hex(row.metric_name)] += round(row.sum)
     return frame(
@@ -87,30 +90,17 @@ def database_shares(
     Statements that a request ran at the same time count once: this is time on the wall
     clock, unlike the sums of `endpoint_statements`.
     """
-    with snapshot(store) as shown:
-        requests = rollups(shown, r, MetricType.API_ENDPOINT, service, None, None, now)
-        waited = rollups(shown, r, MetricType.DATABASE_TIME, service, None, None, now)
-    counts: Counter[tuple[str, str]] = Counter()
-    total_ms: dict[tuple[str, str], float] = {}
-    database_ms: dict[tuple[str, str], float] = {}
-    for row in requests:
-        key = row.service, row.metric_name
-        counts[key] += row.count
-        total_ms[key] = total_ms.get(key, 0.0) + row.sum
-    for row in waited:
-        key = row.service, row.metric_name
-        database_ms[key] = database_ms.get(key, 0.0) + row.sum
-    table = frame(
-        _SHARES,
-        (
-            {
-                "service": key[0],
-                "endpoint": key[1],
-                "requests": counts[key],
-                "database_ms": database_ms.get(key, 0.0),
-                "database_share": min(1.0, ratio(database_ms.get(key, 0.0), spent_ms)),
-            }
-            for key, spent_ms in total_ms.items()
-        ),
-    )
+    times = request_times(store, r, service, now=now)
+    table = frame(_SHARES, (_share(*key, spent) for key, spent in times.items()))
     return table.sort_values("database_ms", ascending=False, kind="stable", ignore_index=True)
+
+
+def _share(service: str, endpoint: str, spent: RequestTimes) -> dict[str, Any]:
+    waited_ms = 0.0 if math.isnan(spent.database_ms) else spent.database_ms
+    return {
+        "service": service,
+        "endpoint": endpoint,
+        "requests": spent.requests,
+        "database_ms": waited_ms,
+        "database_share": min(1.0, ratio(waited_ms, spent.total_ms)),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from perfcore.store.read_rollups import (
     rollups,
     series_rollups,
     service_rollups,
+    sums,
     totals,
 )
 from perfcore.store.resolution import DAY, HOUR, MINUTE, bucket_width, floor, whole_days
@@ -48,8 +50,9 @@ _TREND = {
 _STATEMENTS = {
     "fingerprint": WHOLE, "queryid": MAYBE_WHOLE, "text": TEXT, "calls": WHOLE,
     "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER,
-    "share_of_endpoint": NUMBER, "max_calls": WHOLE, "repeated_requests": WHOLE,
-    "requests": WHOLE,
+    "share_of_endpoint": NUMBER, "max_calls": WHOLE, "requests": WHOLE,
+    "n_plus_one_requests": WHOLE, "n_plus_one_share": NUMBER, "n_plus_one_calls": NUMBER,
+    "n_plus_one_ms": NUMBER, "location": TEXT,
 }  # fmt: skip
 _PROCESS = {"time": TIME, "mean": NUMBER, "max": NUMBER}
 
@@ -215,43 +218,118 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+@dataclass(frozen=True, slots=True)
+class RequestTimes:
+    """What the requests of an endpoint took, and how much of it they waited for statements."""
+
+    requests: int = 0
+    total_ms: float = 0.0
+    database_ms: float = math.nan  # on the wall clock; nan when nobody measured it
+
+    @property
+    def mean_ms(self) -> float:
+        return ratio(self.total_ms, self.requests)
+
+    def share(self, statement_ms: float, statements_ms: float) -> float:
+        """Return a statement's part of the time, nan where there was no request.
+
+        Where statements ran at the same time their sum exceeds what the requests waited: each
+        then gets its part of the wait, so that all shares together never exceed 1.
+        """
+        most_ms = self.total_ms
+        if not math.isnan(self.database_ms):
+            most_ms = min(self.database_ms, most_ms)
+        factor = min(1.0, ratio(most_ms, statements_ms)) if statements_ms > 0 else 1.0
+        return ratio(statement_ms * factor, self.total_ms)
+
+
+def request_times(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    now: datetime | None = None,
+) -> dict[tuple[str, str], RequestTimes]:
+    """Return the times of each (service, endpoint), of all when no names are given."""
+    counts: Counter[tuple[str, str]] = Counter()
+    spent_ms: dict[tuple[str, str], float] = {}
+    waited_ms: dict[tuple[str, str], float] = {}
+    with snapshot(store) as seen:
+        for row in sums(seen, r, MetricType.API_ENDPOINT, service, names, now):
+            key = row.service, row.metric_name
+            counts[key] += row.count
+            spent_ms[key] = spent_ms.get(key, 0.0) + row.sum
+        for row in sums(seen, r, MetricType.DATABASE_TIME, service, names, now):
+            key = row.service, row.metric_name
+            waited_ms[key] = waited_ms.get(key, 0.0) + row.sum
+    return {
+        key: RequestTimes(counts[key], total_ms, waited_ms.get(key, math.nan))
+        for key, total_ms in spent_ms.items()
+    }
+
+
+def endpoint_times(
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str,
+    endpoint: str,
+    *,
+    now: datetime | None = None,
+) -> RequestTimes:
+    """Return the times of one endpoint; of all services that have it when none is named."""
+    times = request_times(store, r, service or None, [endpoint], now=now).values()
+    return RequestTimes(
+        sum(t.requests for t in times),
+        math.fsum(t.total_ms for t in times),
+        math.fsum(t.database_ms for t in times) if times else math.nan,
+    )
+
+
 def endpoint_statements(
-    store: sqlalchemy.Engine, r: TimeRange, service: str, endpoint: str
+    store: sqlalchemy.Engine,
+    r: TimeRange,
+    service: str,
+    endpoint: str,
+    *,
+    now: datetime | None = None,
 ) -> pd.DataFrame:
     """Return the statements that an endpoint ran, the one that took the most time first.
 
     `calls_per_request` is over the requests that ran the statement at all, so an N+1 of a
-    rare branch stays visible; `share_of_endpoint` is of the time of all its requests, and
-    may exceed 1 where statements run at the same time.
+    rare branch stays visible; `share_of_endpoint` is of the time of all its requests, and all
+    shares together are at most 1. Of the requests that were an N+1 by the application's
+    settings there are the number, their share of all, and calls and time in one of them.
     """
-    spent = series_rollups(
-        store, r, MetricType.API_ENDPOINT, service=service or None, names=[endpoint]
-    )
-    total_ms = math.fsum(row.sum for row in spent)
+    whole = endpoint_times(store, r, service, endpoint, now=now)
     filters = {
         "start": floor(r.start, MINUTE),
         "end": r.end,
         "service": service or None,
         "endpoint": endpoint,
     }
-    return frame(
-        _STATEMENTS,
-        (
-            {
-                "fingerprint": fingerprint,
-                "queryid": queryid,
-                "text": text,
-                "calls": calls,
-                "calls_per_request": ratio(calls, requests),
-                "total_ms": spent_ms,
-                "mean_ms": ratio(spent_ms, calls),
-                "share_of_endpoint": ratio(spent_ms, total_ms),
-                "max_calls": max_calls,
-                "repeated_requests": repeated,
-                "requests": requests,
-            }
-            for fingerprint, queryid, text, calls, spent_ms, requests, repeated, max_calls in fetch(
-                store, "endpoints_statements", filters
-            )
-        ),
-    )
+    found = fetch(store, "endpoints_statements", filters)
+    all_ms = math.fsum(row[4] for row in found)
+    return frame(_STATEMENTS, (_ran(row, whole, all_ms) for row in found))
+
+
+def _ran(row: Sequence[Any], whole: RequestTimes, all_ms: float) -> dict[str, Any]:
+    (fingerprint, queryid, text, calls, spent_ms, requests, max_calls, repeated, repeated_calls,
+     repeated_ms, location) = row  # fmt: skip
+    return {
+        "fingerprint": fingerprint,
+        "queryid": queryid,
+        "text": text,
+        "calls": calls,
+        "calls_per_request": ratio(calls, requests),
+        "total_ms": spent_ms,
+        "mean_ms": ratio(spent_ms, calls),
+        "share_of_endpoint": whole.share(spent_ms, all_ms),
+        "max_calls": max_calls,
+        "requests": requests,
+        "n_plus_one_requests": repeated,
+        "n_plus_one_share": min(1.0, ratio(repeated, whole.requests)),
+        "n_plus_one_calls": ratio(repeated_calls, repeated),
+        "n_plus_one_ms": ratio(repeated_ms, repeated),
+        "location": location,
+    }

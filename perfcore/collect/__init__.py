@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 
+from perfcore.collect.batching import Limits
 from perfcore.collect.heap import HeapLine, trace_heap
 from perfcore.collect.middleware import PerfcoreMiddleware
 from perfcore.collect.psycopg_hooks import measured
@@ -69,6 +70,7 @@ def configure(
         store,
         slow_query_ms=config.slow_query_ms,
         store_parameters=config.store_parameters,
+        limits=Limits(n_plus_one_calls=config.n_plus_one_calls, n_plus_one_ms=config.n_plus_one_ms),
     )
     set_current_recorder(recorder)
     return recorder

@@ -32,6 +32,7 @@ from perfcore.collect.buffer import (
     drain,
 )
 from perfcore.collect.busy import BusyTime
+from perfcore.collect.places import Places
 from perfcore.collect.routes import UNMATCHED, endpoint_of
 from perfcore.histogram import Histogram
 from perfcore.metric_type import MetricType
@@ -40,6 +41,7 @@ from perfcore.store.ingest import (
     Batch,
     EndpointStatement,
     RawSample,
+    Repetition,
     Rollup,
     SeriesKey,
     SlowQuery,
@@ -71,13 +73,16 @@ _DATABASE_TIME = MetricType.DATABASE_TIME.value
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the memory of the host and the growth of the store."""
+    """What bounds the memory of the host and the growth of the store, and from where on N+1 is."""
 
     endpoints: int = 2_000
     statements: int = 5_000
     metrics: int = 1_000
     raw_per_s: float = 500.0
     slow_per_s: float = 20.0
+    # N+1 is a request that runs one statement at least so often and so long.
+    n_plus_one_calls: int = 5
+    n_plus_one_ms: float = 50.0
 
 
 # What the queue holds of a request: route or name, method, start, end, status or Ending, context.
@@ -102,6 +107,7 @@ class Batcher:
         self._service = service
         self._process = process
         self._limits = limits
+        self._n_plus_one_ns = limits.n_plus_one_ms * _NS_PER_MS
         self._wall_ns, self._clock_ns = wall_ns, clock_ns
         self._last_ns = clock_ns()
         self._random = random.Random()
@@ -119,6 +125,7 @@ class Batcher:
         self._first_requests = _FIRST_REQUESTS
         self._stalls: list[tuple[int, int]] = []
         self._open: dict[str, int] = {}  # as last told
+        self._places = Places()
 
     def slept(self, since_ns: int, asked_s: float) -> None:
         """Learn how long the thread slept: much longer than asked means a suspended process."""
@@ -147,6 +154,8 @@ class Batcher:
         self._settle(len(requests) // REQUEST_WIDTH)
         for metric in metrics:
             self._add_metric(draft, metric)
+        self._places.learn(drain(buffer.sightings), self._fingerprints)
+        buffer.wanted = self._places.ask(self._fingerprints)
         self._add_open(draft, "streams.open", buffer.streams, now_ns)
         self._add_open(draft, "websockets.open", buffer.websockets, now_ns)
         if not draft.samples:
@@ -168,6 +177,7 @@ class Batcher:
             endpoint_statements=draft.endpoint_statements(),
             slow_queries=slow,
             texts=texts,
+            repetitions=draft.repetitions(self._places),
         )
 
     def forget(self, batch: Batch) -> None:
@@ -369,6 +379,9 @@ class Batcher:
         for fp, (calls, ns) in context.statements.items():
             draft.fingerprints.add(fp)
             draft.attribute(endpoint, ended_ns, fp, calls, ns, 1, calls)
+            if calls >= self._limits.n_plus_one_calls and ns >= self._n_plus_one_ns and calls > 1:
+                draft.repeat(endpoint, ended_ns, fp, calls, ns)
+                self._places.want(endpoint, fp)
         busy_ms = context.busy.total_ns(started_ns, ended_ns) / _NS_PER_MS
         draft.add(_DATABASE_TIME, endpoint, "ms", ended_ns, busy_ms, is_error)
         for slow in context.slow:
@@ -487,6 +500,7 @@ class _Draft:
         self._offset_ns = offset_ns  # wall clock minus monotonic clock
         self._cells: defaultdict[tuple[str, str, str, int], _Cell] = defaultdict(_Cell)
         self._attributed: dict[tuple[str, int, int], list[int]] = {}
+        self._repeated: dict[tuple[str, int, int], list[int]] = {}
         self.samples = 0
         self.slow: list[SlowQuery] = []
         self.fingerprints: set[int] = set()
@@ -537,6 +551,14 @@ class _Draft:
         sums[3] += most >= REPEATED_CALLS
         sums[4] = max(sums[4], most)
 
+    def repeat(self, endpoint: str, at_ns: int, fp: int, calls: int, ns: int) -> None:
+        """Add a request that ran a statement again and again."""
+        sums = self._repeated.setdefault((endpoint, self._minute(at_ns), fp), [0, 0, 0, 0])
+        sums[0] += 1
+        sums[1] += calls
+        sums[2] += ns
+        sums[3] = max(sums[3], calls)
+
     def add_slow(self, slow: SlowStatement, endpoint: str) -> None:
         started = self.instant(slow.end_ns - slow.duration_ns)
         self.fingerprints.add(slow.fp)
@@ -558,6 +580,15 @@ class _Draft:
             EndpointStatement(_at_minute(minute), endpoint, fp, calls, ns / _NS_PER_MS, *rest)
             for (endpoint, minute, fp), (calls, ns, *rest) in self._attributed.items()
         )
+
+    def repetitions(self, places: Places) -> tuple[Repetition, ...]:
+        return tuple(
+            Repetition(
+                _at_minute(minute), endpoint, fp, fit_for_store(places.of(endpoint, fp)),
+                requests, calls, ns / _NS_PER_MS, most,
+            )
+            for (endpoint, minute, fp), (requests, calls, ns, most) in self._repeated.items()
+        )  # fmt: skip
 
 
 def _at_minute(minute: int) -> datetime:

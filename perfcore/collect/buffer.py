@@ -143,7 +143,7 @@ class Buffer:
 
     __slots__ = (
         "_limit", "dropped", "generated", "large_characters", "metrics", "requests", "room",
-        "statements", "streams", "websockets",
+        "sightings", "statements", "streams", "wanted", "websockets",
     )  # fmt: skip
 
     def __init__(self, limit: int = 50_000) -> None:
@@ -154,6 +154,10 @@ class Buffer:
         self.dropped = Counter()
         self.streams = OpenCount()
         self.websockets = OpenCount()
+        # Texts of which the flusher wants to know who sends them, and how often still; and
+        # what was seen: the request's context, the text, the place in the application's code.
+        self.wanted: dict[str, int] = {}
+        self.sightings: list[tuple[RequestContext, str, str]] = []
         self.large_characters = 0  # of long texts that wait; about, as threads share it
         self.limit = limit
 

@@ -33,6 +33,7 @@ from perfcore.collect.buffer import (
     Ending,
     RequestContext,
 )
+from perfcore.collect.callers import sight
 from perfcore.collect.flusher import Flusher
 from perfcore.collect.link import StoreTrouble
 from perfcore.metric_type import MetricType
@@ -169,6 +170,8 @@ class Recorder:
             text = buffer.admit(text)
         if context is not None:
             context.is_used = True
+            if buffer.wanted and text in buffer.wanted:
+                sight(buffer, context, text)
         values = text, ended_ns, duration_ns, outcome, context, parameters, rows
         buffer.add(buffer.statements, values)
         if not self._is_started:

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS, LARGE_CHARACTERS
+from perfcore.collect.callers import sight
 from perfcore.collect.recorder import Recorder
 from perfcore.store.ingest import fit_for_store
 
@@ -72,9 +73,11 @@ def measuring(run: _Run, hook: Hook) -> _Run:
                     is_broken = result is PENDING
                     observe(hook, started_ns, ended_ns, is_broken, subject, statement, rest, named)
                 else:
+                    buffer = recorder.buffer
                     if context is not None:
                         context.is_used = True
-                    buffer = recorder.buffer
+                        if buffer.wanted and statement in buffer.wanted:
+                            sight(buffer, context, statement)
                     if next(buffer.generated.numbers) < buffer.room:
                         buffer.statements.extend(
                             (statement, ended_ns, ended_ns - started_ns, DONE, context, None, None)

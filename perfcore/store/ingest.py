@@ -7,6 +7,7 @@ transaction, so a batch sent again after a lost answer changes nothing.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -89,6 +90,20 @@ class EndpointStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class Repetition:
+    """What requests asked of a statement that they ran again and again (N+1)."""
+
+    bucket_start: datetime
+    endpoint: str
+    fingerprint: int
+    location: str  # "file:line in function" of the application, empty when not known
+    requests: int  # that ran it often enough and for long enough
+    calls: int  # of it, in these requests
+    duration_ms: float  # summed over these calls
+    max_calls: int  # most calls in one request
+
+
+@dataclass(frozen=True, slots=True)
 class SlowQuery:
     """One execution over the threshold; `parameters` is JSON, by the parameter policy."""
 
@@ -115,6 +130,7 @@ class Batch:
     endpoint_statements: tuple[EndpointStatement, ...] = ()
     slow_queries: tuple[SlowQuery, ...] = ()
     texts: tuple[tuple[int, str], ...] = ()  # fingerprint, normalised text
+    repetitions: tuple[Repetition, ...] = ()
     was_spooled: bool = False
     totals: dict[str, Any] = field(default_factory=dict)  # the sender's accounting
 
@@ -141,6 +157,13 @@ class Batch:
                 for q in self.slow_queries
             ],
             "texts": self.texts,
+            "repetitions": [
+                [
+                    _epoch(r.bucket_start), r.endpoint, r.fingerprint, r.location, r.requests,
+                    r.calls, r.duration_ms, r.max_calls,
+                ]
+                for r in self.repetitions
+            ],
             "was_spooled": self.was_spooled,
             "totals": self.totals,
         }  # fmt: skip
@@ -193,6 +216,10 @@ class Batch:
                 for r in document["slow_queries"]
             ),
             texts=tuple((fp, text) for fp, text in document["texts"]),
+            # Not there in what an earlier release wrote.
+            repetitions=tuple(
+                Repetition(_instant(r[0]), *r[1:]) for r in document.get("repetitions", ())
+            ),
             was_spooled=document["was_spooled"],
             totals=document["totals"],
         )
@@ -330,11 +357,15 @@ def write_rows(
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that takes rows of a batch; `query` is its COPY."""
+    """A table that takes rows of a batch; `query` is its COPY.
+
+    A store that an earlier release made may lack one that `is_new`: its rows are then left out.
+    """
 
     kind: str
     query: str
     rows: Callable[[Batch, Mapping[SeriesKey, int]], list[tuple[Any, ...]]]
+    is_new: bool = False
 
 
 def name_series(
@@ -368,10 +399,22 @@ def copy_rows(
     connection: psycopg.Connection[TupleRow], table: Table, rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Append rows to a table."""
-    from perfcore.db import query
-
     if not rows:
         return
+    if not table.is_new:
+        _copy(connection, table, rows)
+        return
+    from psycopg.errors import UndefinedTable
+
+    with contextlib.suppress(UndefinedTable), connection.transaction():
+        _copy(connection, table, rows)
+
+
+def _copy(
+    connection: psycopg.Connection[TupleRow], table: Table, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    from perfcore.db import query
+
     with connection.cursor() as cursor, cursor.copy(query(table.query)) as copy:
         for row in rows:
             copy.write_row(row)
@@ -411,6 +454,16 @@ def _endpoint_statement_rows(
     ]  # fmt: skip
 
 
+def _repetition_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            r.bucket_start, batch.service, r.endpoint, r.fingerprint, r.location, r.requests,
+            r.calls, r.duration_ms, r.max_calls,
+        )
+        for r in batch.repetitions
+    ]  # fmt: skip
+
+
 def _slow_query_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
     return [
         (
@@ -426,4 +479,5 @@ TABLES = (
     Table("raw", "ingest_raw", _raw_rows),
     Table("endpoint_statement", "ingest_endpoint_statements", _endpoint_statement_rows),
     Table("slow_query", "ingest_slow_queries", _slow_query_rows),
+    Table("repetition", "ingest_repetitions", _repetition_rows, is_new=True),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import sqlalchemy
 
 from perfcore.codec import from_json
 from perfcore.plan import Plan, parse_plan
+from perfcore.server_times import ServerTimes, merged
 from perfcore.store.fetch import fetch, snapshot
 from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TimeRange
 
@@ -246,6 +247,16 @@ class StoredPlan:
     plan: Plan
     first_seen: datetime
     last_seen: datetime
+    parameters_at: datetime | None = None  # of the execution whose values it was made with
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRefusal:
+    """Why a statement has no plan, and what would change that."""
+
+    reason: str
+    remedy: str
+    refused_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +272,7 @@ class StatementDetail:
     first_seen: datetime
     last_seen: datetime
     queryids: tuple[int, ...]  # all that share the fingerprint on this target
+    server: ServerTimes | None = None  # of all these; None before the first reading
 
 
 def suggestions(
@@ -373,6 +385,14 @@ def plan(store: sqlalchemy.Engine, plan_id: int) -> StoredPlan | None:
     return next(iter(_plans(store, plan_id, None, None)), None)
 
 
+def plan_refusal(
+    store: sqlalchemy.Engine, fingerprint: int, target_id: int | None = None
+) -> PlanRefusal | None:
+    """Return why the statement had no plan when it was last asked for, None if it had."""
+    filters = {"fingerprint": fingerprint, "target_id": target_id}
+    return next((PlanRefusal(*row) for row in fetch(store, "read_plan_refusal", filters)), None)
+
+
 def _plans(
     store: sqlalchemy.Engine,
     plan_id: int | None,
@@ -396,7 +416,12 @@ def statement(
         return None
     filters = {"queryid": queryid, "fingerprint": fingerprint, "target_id": target_id}
     rows = fetch(store, "read_statement", filters)
-    return next((StatementDetail(*_decoded(row, 8, tuple)) for row in rows), None)
+    found = next((StatementDetail(*_decoded(row, 8, tuple)) for row in rows), None)
+    if found is None:
+        return None
+    which = {"target_id": found.target_id, "queryids": list(found.queryids)}
+    times = (ServerTimes(*row) for row in fetch(store, "read_server_times", which))
+    return replace(found, server=merged(times))
 
 
 def _decoded(row: Sequence[Any], place: int, decode: Callable[[Any], Any]) -> list[Any]:

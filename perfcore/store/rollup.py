@@ -174,6 +174,18 @@ def _thin_work(connection: Connection, closed: datetime) -> None:
         )
     thin_until = floor(closed - WORK_AS_IT_CAME, WORK_STEP)
     move_until = floor(closed - WORK_KEPT_FINE, timedelta(hours=1))
+    for width, until, length in (
+        (timedelta(minutes=1), closed, timedelta(hours=2)),
+        (timedelta(hours=1), move_until, timedelta(days=2)),
+    ):
+        with connection.transaction():
+            run(
+                connection,
+                "rollup_merge_repetitions",
+                width_s=width.total_seconds(),
+                since=until - length,
+                before=until,
+            )
     for table in ("endpoint_statements", "statement_deltas"):
         with connection.transaction():
             since = thin_until - timedelta(hours=1)
@@ -289,10 +301,11 @@ def _expire(connection: Connection, now: datetime) -> None:
             run(connection, "rollup_expire_totals", resolution=resolution, before=before)
     for table in (
         "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
-        "slow_queries", "endpoint_statement_hours", "statement_delta_hours",
+        "slow_queries", "endpoint_statement_hours", "statement_delta_hours", "collection_gaps",
+        "statement_intervals",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
-    for table in ("endpoint_statement_days", "statement_delta_days"):
+    for table in ("endpoint_statement_days", "statement_delta_days", "repetitions"):
         run(connection, f"rollup_expire_{table}", before=now - KEPT["hour"])
 
 

@@ -16,6 +16,10 @@ from perfcore.ui import timerange, words
 _CHART_CONFIG = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 _ROW_HEIGHT_PX = 33
 COLUMN = st.column_config
+MEAN_OF_EXECUTIONS = (
+    "Per execution, as the application measured it; an executemany is one execution, however "
+    "many rows it has."
+)
 
 
 @contextlib.contextmanager

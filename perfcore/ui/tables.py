@@ -10,9 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from perfcore.aggregate.compare import compare
-from perfcore.ui import frame, parts, words
+from perfcore.sqlcommenter import without_tags
+from perfcore.ui import frame, parts, tags, words
 from perfcore.ui.timerange import View
 
+# From here on a statement's share of an endpoint is said in words.
+_WORTH_A_WORD = 0.1
 _CHANGE_HELP = "Relative difference to {}; empty where there was nothing to compare with."
 
 
@@ -84,22 +87,36 @@ def statements(
     rows = _with_change(now, before, ["target_id", "queryid"], "mean_ms")
     rows = rows.sort_values(sort, ascending=False).head(limit or len(rows))
     rows = rows.assign(
-        text=[words.gist(t) for t in rows["text"]],
+        tags=[tags.tag_words(t) for t in rows["text"]],
+        text=[words.gist(without_tags(t)) for t in rows["text"]],
         queryid=rows["queryid"].astype(str),
         total_s=rows["total_ms"] / 1000,
     )
+    columns = _statement_columns(view, max(0.01, float(rows["share_of_db_time"].max())), full=full)
+    if full and rows["tags"].any():
+        columns.pop("text")
+        columns = {"text": parts.text("Query", _QUERY_HELP, 235), "tags": _TAGS, **columns}
     parts.table(
         rows,
-        _statement_columns(view, max(0.01, float(rows["share_of_db_time"].max())), full=full),
+        columns,
         key=key,
         opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
         max_rows=limit or 20,
     )
 
 
+_QUERY_HELP = "The statement; a long select list is left out."
+_TAGS = parts.text(
+    "Tagged by",
+    "From the comment in the text, of the execution that PostgreSQL saw first: executions with "
+    "other comments are counted in the same entry.",
+    130,
+)
+
+
 def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str, Any]:
     every: dict[str, Any] = {
-        "text": parts.text("Query", "The statement; a long select list is left out.", 315),
+        "text": parts.text("Query", _QUERY_HELP, 315),
         "share_of_db_time": parts.bar("DB time", "Share of all statements' time.", top_share, 125),
         "total_s": parts.number("Total", "%,.1f s", "Execution time of all calls together.", 70),
         "calls": parts.number("Calls", "%,d", "Executions in the range.", 65),
@@ -107,13 +124,50 @@ def _statement_columns(view: View, top_share: float, *, full: bool) -> dict[str,
         "change_percent": parts.number(
             "Change", "%+.0f %%", "Of the mean. " + _CHANGE_HELP.format(view.baseline_words), 70
         ),
-        "p95_ms": parts.number("p95", "%.1f ms", "As the application measured it.", 75),
+        "p95_ms": parts.number(
+            "p95", "%.1f ms", "As the application measured it; empty where no hook saw it.", 75
+        ),
         "hit_ratio": parts.number("Cached", "percent", "Blocks found in shared buffers.", 70),
         "endpoints": parts.number("Endpoints", "%d", "How many endpoints run it.", 75),
         "slow_count": parts.number("Slow", "%d", "Captured executions over the threshold.", 50),
     }
     brief = ("text", "share_of_db_time", "total_s", "calls", "mean_ms", "change_percent", "p95_ms")
     return every if full else {name: every[name] for name in brief}
+
+
+def callers(ran: pd.DataFrame, *, key: str) -> None:
+    """Draw which endpoints run a statement, and how much of their time it takes."""
+    if ran.empty:
+        st.caption(
+            "No instrumented endpoint ran it in this range: psql, cron, another service, or an "
+            "engine that is not watched."
+        )
+        return
+    most = ran.sort_values("share_of_endpoint", ascending=False).iloc[0]
+    if most["share_of_endpoint"] >= _WORTH_A_WORD:
+        st.markdown(
+            f"Takes {words.percent(most['share_of_endpoint'])} of {words.code(most['endpoint'])}."
+        )
+    parts.table(
+        ran.sort_values("total_ms", ascending=False),
+        {
+            "endpoint": parts.text("Endpoint", width="medium"),
+            "share_of_endpoint": parts.bar(
+                "Of its time", "Share of all time of the endpoint's requests.", width=110
+            ),
+            "calls_per_request": parts.number(
+                "Calls/request", "%.1f", "Executions per request that ran it."
+            ),
+            "mean_ms": parts.number("Mean", "%.1f ms", parts.MEAN_OF_EXECUTIONS),
+            "calls": parts.number("Calls", "%,d", "Executions; an executemany is one."),
+            "total_ms": parts.number("Total", "%,.0f ms"),
+        },
+        key=key,
+        opens=lambda row: frame.open_page(
+            "endpoint", service=row["service"], endpoint=row["endpoint"]
+        ),
+        max_rows=8,
+    )
 
 
 def blocks(rows: pd.DataFrame, *, key: str) -> None:

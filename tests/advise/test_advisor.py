@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from perfcore.advise.workload import EndpointUse
+from perfcore.advise.workload import EndpointUse, Repetition
 from perfcore.errors import TargetUnavailable
 from perfcore.plan import Plan
 from perfcore.types import SilenceReason
@@ -268,11 +268,26 @@ def test_a_round_that_runs_out_of_time_says_so(shop: Shop) -> None:
 
 def test_n_plus_one(shop: Shop) -> None:
     asked = statement("SELECT name FROM customers WHERE id = $1", calls=25_000, mean_ms=0.05)
-    use = EndpointUse("shop", "GET /orders", 25.0, 1_000.0, mean_ms=1.0, max_calls=25)
+    repetition = Repetition(600.0, 25.0, 60.0, 0.6, "shop/orders.py:31 in orders")
+    use = EndpointUse("shop", "GET /orders", 15.0, 1_000.0, 1.0, 25, repetition)
     advice = shop.advise(asked, endpoints={asked.fingerprint: [use]})
     found = next(s for s in advice.suggestions if s.finding.kind == "n_plus_one")
     assert "id = ANY(:keys)" in " ".join(found.rewritten_sql.split())
     assert found.endpoints[0].saved_ms_per_request == 24 * (1.0 - 0.05)
+    assert found.endpoints[0].requests_per_hour == 600.0
+    assert found.title == "GET /orders sends one statement 25 times a request"
+    assert found.finding.summary.endswith(
+        "25 times in one request, from shop/orders.py:31 in orders."
+    )
+    assert ("of those that run it", "60 %") in found.finding.numbers
+
+
+def test_calls_that_no_request_repeats_long_enough_are_no_n_plus_one(shop: Shop) -> None:
+    asked = statement("SELECT name FROM customers WHERE id = $1", calls=25_000, mean_ms=0.05)
+    often = EndpointUse("shop", "GET /orders", 25.0, 1_000.0, mean_ms=1.0, max_calls=25)
+    rare = replace(often, repetition=Repetition(1.0, 25.0, 60.0, 0.001))
+    for use in (often, rare):
+        assert "n_plus_one" not in kinds(shop.advise(asked, endpoints={asked.fingerprint: [use]}))
 
 
 def test_a_deep_offset_becomes_a_keyset(shop: Shop) -> None:

@@ -170,8 +170,19 @@ def test_endpoints_and_writes_are_rates(connection: Connection) -> None:
         (now - timedelta(minutes=30),),
     )
     (use,) = read_endpoints(connection, now - timedelta(hours=1))[42]
-    assert (use.calls_per_request, use.mean_ms, use.repeated_share) == (25.0, 2.0, 0.9)
+    assert (use.calls_per_request, use.mean_ms, use.repetition) == (25.0, 2.0, None)
     assert use.requests_per_hour == pytest.approx(20, rel=0.01)
+    for requests, calls, ms, place in ((3, 90, 300.0, ""), (1, 50, 100.0, "a.py:1 in f")):
+        connection.execute(
+            "INSERT INTO perfcore.repetitions VALUES (%s, 'shop', 'GET /orders', 42, %s, %s, %s, "
+            "%s, 50)",
+            (now - timedelta(minutes=20), place, requests, calls, ms),
+        )
+    (use,) = read_endpoints(connection, now - timedelta(hours=1))[42]
+    assert use.repetition is not None
+    assert use.repetition.requests_per_hour == pytest.approx(8, rel=0.01)
+    assert (use.repetition.calls, use.repetition.duration_ms) == (35.0, 100.0)
+    assert (use.repetition.share, use.repetition.location) == (0.4, "a.py:1 in f")
     connection.execute(
         "INSERT INTO perfcore.table_deltas VALUES "
         "(1, 'public', 'orders', %s, %s, 0, 0, 0, 0, 0, 0, 100, 40, 30, 5)",

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from perfcore.aggregate import coverage
+from perfcore.aggregate import coverage, endpoints, statements
 from perfcore.collect import PerfcoreMiddleware, Recorder, unwatch, watch
 from perfcore.db import connect, engine
 from perfcore.normalise import fingerprint
@@ -46,7 +46,7 @@ def _last_hour() -> TimeRange:
 
 def _counted(*rows: tuple[int, int, int, float]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["target_id", "fingerprint", "calls", "total_ms"])
-    return table.assign(text="SELECT ?")
+    return table.assign(text="SELECT ?", queryid=table["fingerprint"])
 
 
 @pytest.mark.fault(32)
@@ -133,3 +133,14 @@ def test_the_database_share_of_a_request_is_at_most_one(
     assert shares["GET /gathers"]["database_ms"] >= 300
     assert 0 < shares["GET /gathers"]["database_share"] <= 1
     assert shares["GET /idle"]["database_share"] == 0
+    # The parts of a request that its statements take together are that share, not four times it.
+    ran = endpoints.endpoint_statements(reader, _last_hour(), "shop", "GET /gathers")
+    assert ran["total_ms"].sum() >= 1200
+    share = shares["GET /gathers"]["database_share"]
+    assert math.isclose(ran["share_of_endpoint"].sum(), share, rel_tol=1e-6)
+    slept = fingerprint("SELECT pg_sleep(0.3)")
+    callers = statements.statement_endpoints(reader, _last_hour(), slept)
+    assert callers["endpoint"].tolist() == ["GET /gathers"]
+    [of_it] = callers["share_of_endpoint"]
+    [of_all] = ran[ran["fingerprint"] == slept]["share_of_endpoint"]
+    assert math.isclose(of_it, of_all, rel_tol=1e-6) and of_it > 0.5

@@ -14,7 +14,7 @@ from perfcore.db import connect, engine
 from perfcore.store.resolution import floor
 from perfcore.store.rollup import roll
 from perfcore.types import TimeRange
-from tests.seeding import ENDPOINTS, add_series, insert, rollup_row, seed_store
+from tests.seeding import ENDPOINTS, PLACE, add_series, insert, rollup_row, seed_store
 
 NOW = datetime(2026, 11, 23, 12, 30, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -73,12 +73,18 @@ def test_rolling_changes_no_number(
     write_minutes(store, start, [[] if n % every else [n % 97 + 1.0] for n in minutes])
     r = TimeRange(start, NOW)
     before = endpoints.endpoint_table(reader, r, now=NOW)
+    times = endpoints.request_times(reader, r, now=NOW)
+    assert [t.requests for t in times.values()] == before["requests"].tolist()
+    assert [t.total_ms for t in times.values()] == pytest.approx(before["total_ms"].tolist())
     with connect(store, autocommit=True) as connection:
         while roll(connection, NOW).merged_buckets:
             pass
         rolled = connection.execute("SELECT resolution FROM perfcore.rollup_progress").fetchall()
     assert ("hour",) in rolled and (("day",) in rolled) == (span > timedelta(days=1))
     after = endpoints.endpoint_table(reader, r, now=NOW)
+    assert {k: t.requests for k, t in times.items()} == {
+        k: t.requests for k, t in endpoints.request_times(reader, r, now=NOW).items()
+    }
     assert before["requests"].tolist() == [len(minutes[::every])]
     for name in ("requests", "total_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"):
         assert after[name].tolist() == before[name].tolist(), name
@@ -156,9 +162,12 @@ def test_empty_and_full_tables_have_the_same_types(store: str, reader: sqlalchem
 def test_an_endpoint_shows_its_repeated_statement(store: str, reader: sqlalchemy.Engine) -> None:
     seed_store(store, now=NOW)
     ran = endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /orders/{id}")
-    repeated = ran.set_index("queryid").loc[7002]
+    repeated = next(r for r in ran.to_dict("records") if r["queryid"] == 7002)
     assert repeated["calls_per_request"] == 8.0 and repeated["max_calls"] == 8
-    assert repeated["repeated_requests"] == repeated["requests"] == 1200
+    assert repeated["requests"] == 1200 and repeated["n_plus_one_requests"] == 600
+    assert repeated["n_plus_one_share"] == 0.5 and repeated["n_plus_one_calls"] == 8
+    assert math.isclose(repeated["n_plus_one_ms"], 8 * repeated["mean_ms"], rel_tol=1e-6)
+    assert repeated["location"] == PLACE
     assert 0.5 < ran["share_of_endpoint"].sum() < 1.0
 
 
@@ -182,5 +191,53 @@ def test_shares_are_of_the_endpoints_time_and_calls_of_those_that_called(
     found = found.set_index("fingerprint")
     assert found["share_of_endpoint"].to_dict() == {1: 0.4, 2: 0.2}
     assert found["calls_per_request"].to_dict() == {1: 1.0, 2: 10.0}
-    assert found.loc[2, "max_calls"] == 10 and found.loc[2, "repeated_requests"] == 10
+    assert found.loc[2, "max_calls"] == 10 and found.loc[2, "n_plus_one_requests"] == 0
     assert found["queryid"].isna().all()
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize(
+    ("waited_ms", "statements_ms", "shares"),
+    [
+        (80.0, [60.0, 20.0], [0.6, 0.2]),  # one after the other
+        (80.0, [240.0, 80.0], [0.6, 0.2]),  # at the same time: parts of the wait
+        (math.nan, [60.0, 20.0], [0.6, 0.2]),  # measured before the wait was
+        (math.nan, [300.0, 100.0], [0.75, 0.25]),
+        (100.0, [0.0], [0.0]),
+        (120.0, [500.0], [1.0]),
+    ],
+)
+def test_shares_of_statements_that_overlap_never_exceed_one(
+    waited_ms: float, statements_ms: list[float], shares: list[float]
+) -> None:
+    times = endpoints.RequestTimes(1, 100.0, waited_ms)
+    found = [times.share(ms, sum(statements_ms)) for ms in statements_ms]
+    assert found == pytest.approx(shares)
+    assert math.isnan(endpoints.RequestTimes().share(5.0, 5.0))
+
+
+def test_the_place_seen_most_often_is_shown_and_an_unknown_one_is_none(
+    store: str, reader: sqlalchemy.Engine
+) -> None:
+    at = NOW.replace(minute=20, second=0)
+    write_minutes(store, at, [[100.0] * 10])
+    ran = {
+        "bucket_start": at, "service": "shop", "endpoint": "GET /", "fingerprint": 1, "calls": 60,
+        "duration_ms": 600.0, "requests": 10, "repeated_requests": 6, "max_calls": 10,
+    }  # fmt: skip
+    repeated = {
+        "bucket_start": at, "service": "shop", "endpoint": "GET /", "fingerprint": 1,
+        "calls": 30, "duration_ms": 300.0, "max_calls": 10,
+    }  # fmt: skip
+    places = {"": 3, "a.py:1 in f": 1, "b.py:2 in g": 2}
+    with connect(store) as connection:
+        insert(connection, "endpoint_statements", [ran, {**ran, "fingerprint": 2}])
+        rows = [{**repeated, "location": p, "requests": n} for p, n in places.items()]
+        insert(connection, "repetitions", [*rows, {**rows[0], "fingerprint": 2}])
+        insert(connection, "repetitions", [{**rows[1], "endpoint": "GET /other"}])
+    found = endpoints.endpoint_statements(reader, LAST_HOUR, "shop", "GET /")
+    found = found.set_index("fingerprint")
+    assert found["location"].to_dict() == {1: "b.py:2 in g", 2: ""}
+    assert found["n_plus_one_requests"].to_dict() == {1: 6, 2: 3}
+    assert found["n_plus_one_share"].to_dict() == {1: 0.6, 2: 0.3}
+    assert found.loc[1, "n_plus_one_calls"] == 15 and found.loc[1, "n_plus_one_ms"] == 150

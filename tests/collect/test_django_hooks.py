@@ -13,6 +13,7 @@ from django import conf
 from django.db.utils import ConnectionHandler, DataError
 
 from perfcore.collect import Recorder, unwatch, watch
+from perfcore.collect.batching import Limits
 from perfcore.collect.buffer import CURRENT, RequestContext
 from tests.collect.conftest import Rows
 
@@ -117,3 +118,27 @@ def test_one_connection_can_be_watched_alone(connections: Any, recorder: Recorde
     unwatch(connection)
     assert connection.execute_wrappers == []
     assert recorder.accounting().generated >= 1
+
+
+def test_a_repetition_tells_its_place(
+    connections: Any, make_recorder: Callable[..., Recorder], rows: Rows
+) -> None:
+    recorder = make_recorder(limits=Limits(n_plus_one_ms=0))
+    watch(connections, recorder)
+
+    def request() -> None:
+        context = RequestContext(recorder)
+        token = CURRENT.set(context)
+        with connections["default"].cursor() as cursor:
+            for number in range(6):
+                cursor.execute("SELECT %s + 2", [number])
+        recorder.request("GET /orders/", "", 0, 10**9, 200, context)
+        CURRENT.reset(token)
+        recorder.flush(20)
+
+    request()
+    request()
+    [(place,)] = rows("SELECT location FROM repetitions WHERE location <> ''")
+    line = request.__code__.co_firstlineno + 5
+    nearest = place.partition(" ← ")[0]
+    assert nearest.endswith(f"/test_django_hooks.py:{line} in {request.__qualname__}")

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from perfcore.db import connect
 from perfcore.store import decide, read
 from perfcore.ui import frame
-from tests.seeding import Seeded, seed_store
+from tests.seeding import PLACE, Seeded, seed_store
 
 SHELL = Path(__file__).parents[2] / "perfcore" / "ui" / "shell.py"
 PAGES = ("overview", "endpoints", "queries", "suggestions", "settings")
@@ -82,7 +82,8 @@ def test_the_queries_page_says_how_each_tables_blocks_were_found(
 
 def test_an_endpoint_names_its_repeated_statement(app: AppTest, seeded: Seeded) -> None:
     words = show(app, "endpoint", service="shop", endpoint="GET /orders/{id}")
-    assert "8 times per request" in words
+    assert "8 calls in a request" in words and "in 50 % of its requests" in words
+    assert f"`SELECT * FROM products WHERE id = ?` from `{PLACE}`" in words
     assert "`GET /orders/{id}`" in words
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
+import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -15,6 +18,7 @@ from perfcore.store.ingest import (
     Batch,
     EndpointStatement,
     RawSample,
+    Repetition,
     Rollup,
     SeriesKey,
     SlowQuery,
@@ -46,6 +50,7 @@ def a_batch(number: int = 0) -> Batch:
             SlowQuery(str(uuid.uuid4()), _AT, "GET /page0", -5, 150.0, False, ({"type": "int"},)),
         ),
         texts=((-5, "SELECT ?"), (6, "tab\tand\nline and \\N")),
+        repetitions=(Repetition(_AT, "GET /page0", -5, "shop.py:7 in page", 1, 10, 60.5, 10),),
         totals={"generated": 200, "dropped": {}},
     )
 
@@ -55,6 +60,14 @@ def test_bytes_round_trip() -> None:
     assert Batch.from_bytes(batch.to_bytes()) == batch
     with pytest.raises(ValueError, match="not a batch"):
         Batch.from_bytes(b"something else")
+
+
+@pytest.mark.fault(119)
+def test_a_batch_of_an_earlier_release_has_no_repetitions() -> None:
+    document = json.loads(zlib.decompress(a_batch().to_bytes()))
+    del document["repetitions"]
+    earlier = Batch.from_bytes(zlib.compress(json.dumps(document).encode()))
+    assert earlier == replace(a_batch(), repetitions=(), slow_queries=earlier.slow_queries)
 
 
 def test_a_batch_is_stored_once(store: str) -> None:
@@ -77,6 +90,10 @@ def test_a_batch_is_stored_once(store: str) -> None:
         assert connection.execute(
             "SELECT sum(calls)::int, sum(requests)::int FROM perfcore.endpoint_statements"
         ).fetchall() == [(24, 4)]
+        assert connection.execute(
+            "SELECT location, sum(requests)::int, sum(calls)::int, sum(duration_ms) "
+            "FROM perfcore.repetitions GROUP BY 1"
+        ).fetchall() == [("shop.py:7 in page", 2, 20, 121.0)]
         assert connection.execute(
             "SELECT fingerprint, text FROM perfcore.statement_texts ORDER BY 1"
         ).fetchall() == list(batch.texts)

@@ -478,3 +478,30 @@ def test_what_endpoints_asked_is_added_up_per_minute(connection: Connection) -> 
             "SELECT calls, duration_ms, requests, max_calls FROM perfcore.endpoint_statements"
         ).fetchall()
         assert rows == [(6, 4.5, 3, 3)]
+
+
+def test_repetitions_are_added_up_per_minute_and_after_a_day_per_hour(
+    connection: Connection,
+) -> None:
+    for minute in (0, 0, 1, 61):
+        for place in ("a.py:1 in f", ""):
+            connection.execute(
+                "INSERT INTO perfcore.repetitions VALUES (%s, 's', 'GET /', 7, %s, 1, 6, 60, %s)",
+                (START + minute * MINUTE, place, 6 + minute),
+            )
+
+    def kept() -> list[tuple[object, ...]]:
+        return connection.execute(
+            "SELECT (extract(epoch FROM bucket_start - %s) / 60)::int, requests, calls, "
+            "duration_ms, max_calls FROM perfcore.repetitions WHERE location <> '' ORDER BY 1",
+            (START,),
+        ).fetchall()
+
+    for _ in range(2):
+        rollup.roll(connection, START + 63 * MINUTE)
+        assert kept() == [(0, 2, 12, 120.0, 6), (1, 1, 6, 60.0, 7), (61, 1, 6, 60.0, 67)]
+    for _ in range(2):
+        rollup.roll(connection, START + 30 * 60 * MINUTE)
+        assert kept() == [(0, 3, 18, 180.0, 7), (61, 1, 6, 60.0, 67)]  # alone in its hour
+    rollup.roll(connection, START + 181 * DAY)
+    assert kept() == []

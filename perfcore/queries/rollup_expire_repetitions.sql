@@ -1,0 +1,1 @@
+DELETE FROM perfcore.repetitions WHERE bucket_start < %(before)s
