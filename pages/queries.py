@@ -3,9 +3,10 @@
 import streamlit as st
 
 from perfcore.aggregate import coverage, statements
+from perfcore.aggregate.completeness import query_list_state
 from perfcore.store import read
+from perfcore.ui import completeness, frame, parts, system, tables, tags, words
 from perfcore.ui import coverage as seen
-from perfcore.ui import frame, parts, system, tables, tags, words
 
 SORTS = {
     "total time": "total_ms",
@@ -22,6 +23,13 @@ if now.empty:
     system.no_statements(frame.read(read.collection_state))
     st.stop()
 
+targets = frame.read(read.targets)
+for target in targets:
+    completeness.notice(
+        frame.read(query_list_state, view.range, target.target_id),
+        view,
+        target.name if len(targets) > 1 else "",
+    )
 executed = frame.read(coverage.seen_executions, view.range)
 seen.unseen_statements(coverage.unseen_statements(now, executed))
 needle, sort = parts.filters("query", SORTS, "Filter by SQL text")
@@ -35,7 +43,6 @@ with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open i
         sort=SORTS[sort],
         full=True,
     )
-targets = frame.read(read.targets)
 for target in targets:
     used = frame.read(statements.tables, view.range, target.target_id)
     if used.empty:
