@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from perfcore.db import connect
+from perfcore.ui import frame
 from tests.pages.test_pages import app, seeded, show
 from tests.seeding import Seeded, insert
 
@@ -49,6 +50,7 @@ def test_on_13_it_is_said_that_nobody_can_know(store: str, app: AppTest, seeded:
     }  # fmt: skip
     with connect(store) as connection:
         insert(connection, "collection_gaps", [lost])
+    frame.forget()
     words = show(app, "query", queryid="7001")
     assert "may be incomplete: statements vanished from it in 1 reading of" in words
     assert "PostgreSQL 13 does not say" in words
@@ -64,5 +66,6 @@ def test_spans_that_were_not_counted_are_named(store: str, app: AppTest, seeded:
     }  # fmt: skip
     with connect(store) as connection:
         insert(connection, "collection_gaps", [lost])
+    frame.forget()
     words = show(app, "query", queryid="7001")
     assert "Not counted:" in words and "(restart)" in words
