@@ -18,7 +18,7 @@ def notice(state: QueryListState, view: View, target: str = "") -> None:
         with st.container(border=True, gap="xsmall"):
             st.markdown(f":orange-badge[:material/warning: Incomplete] {incomplete(state, target)}")
             st.caption(
-                "A longer list holds them all; it takes about 1 KB of shared memory for each "
+                "A longer list loses fewer; it takes about 1 KB of shared memory for each "
                 "statement, and a restart:"
             )
             st.code(remedy(state), language="sql")

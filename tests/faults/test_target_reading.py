@@ -440,3 +440,20 @@ def test_two_collectors_at_once_count_once(
     ask(target_dsn, QUESTION, 1)
     collector.collect()
     assert calls(collector) == 5
+
+
+def test_a_snapshot_of_another_version_is_a_gap(collector: Collector, target_dsn: str) -> None:
+    """What it holds is not what this version would subtract."""
+    collector.collect()
+    collector.store.execute(
+        'UPDATE perfcore.collector_snapshots SET snapshot = \'{"7/10/1": ["", 5]}\' '
+        "WHERE view = 'pg_stat_statements'"
+    )
+    ask(target_dsn, QUESTION, 3)
+    collector.collect()
+    assert calls(collector) == 0
+    gaps = rows(collector, "SELECT reason FROM perfcore.collection_gaps")
+    assert gaps == [("upgrade of Perfcore",)]
+    ask(target_dsn, QUESTION, 2)
+    collector.collect()
+    assert calls(collector) == 2
