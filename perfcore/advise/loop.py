@@ -27,6 +27,7 @@ from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
 from perfcore.store.targets import ensure_target
+from perfcore.target import connect_target
 from perfcore.types import Suggestion, Target
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
@@ -62,7 +63,7 @@ def run_once(
     endpoints = read_endpoints(store, since)
     rates = read_write_rates(store, target.target_id, since)
     try:
-        with connect(target.dsn, autocommit=True) as connection:
+        with connect_target(target.dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
     except psycopg.Error as error:

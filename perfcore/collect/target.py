@@ -12,7 +12,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
-from perfcore.db import MARKER, connect, query
+from perfcore.db import MARKER, query
+from perfcore.target import connect_target
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -50,7 +51,7 @@ class Identity:
 
 def open_target(dsn: str) -> Connection:
     """Connect to a target with an empty search path and limits on every statement."""
-    connection = connect(dsn, autocommit=True, prepare_threshold=None)
+    connection = connect_target(dsn)
     try:
         for name, value in (
             ("search_path", "''"),
