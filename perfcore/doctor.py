@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 from perfcore.codec import to_json
 from perfcore.collect.readiness import Check, Readiness
-from perfcore.target import shown
+from perfcore.target import SETUP, shown
 
 ALL_WELL, UNREACHABLE, MISSING = 0, 1, 10
-SETUP = Path(__file__).parent / "setup.sql"
 _MARKS = {"ok": "ok", "missing": "MISSING", "note": "note"}
 _LABEL_WIDTH = 9
 

@@ -101,10 +101,14 @@ SELECT pg_catalog.format('ALTER SYSTEM SET shared_preload_libraries = %s',
    AND pg_catalog.current_setting('shared_preload_libraries') !~ '(^|[ ,"])pg_stat_statements($|[ ,"])'
 HAVING count(*) > 0
 \gexec
+SELECT 'ALTER SYSTEM SET track_activity_query_size = ''4096'''
+  FROM pg_catalog.pg_settings
+ WHERE name = 'track_activity_query_size' AND setting::int < 4096
+\gexec
 -- Are taken over by the reload below:
 SELECT pg_catalog.format('ALTER SYSTEM SET %I = %L', s.name, w.wanted)
-  FROM (VALUES ('track_io_timing', 'on'), ('track_activities', 'on'), ('track_counts', 'on'),
-               ('autovacuum', 'on')) AS w(name, wanted)
+  FROM (VALUES ('track_io_timing', 'on'), ('track_activities', 'on'), ('track_counts', 'on'))
+         AS w(name, wanted)
   JOIN pg_catalog.pg_settings s ON s.name = w.name
  WHERE s.setting <> w.wanted
 \gexec
@@ -123,11 +127,13 @@ SELECT pg_catalog.pg_reload_conf() AS reloaded \gset
 \endif
 
 -- 6. What is left to do.
-SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'pg_stat_statements.max')
-       AS wants_restart
+SELECT count(*) FILTER (WHERE name = 'pg_stat_statements.max') = 0
+       OR min(setting) FILTER (WHERE name = 'track_activity_query_size') ~ '^([0-9]{1,3}|[1-3][0-9]{3})$'
+         AS wants_restart
+  FROM pg_catalog.pg_settings
 \gset
 \if :wants_restart
-\echo 'Restart the server: pg_stat_statements is loaded at its start.'
+\echo 'Restart the server: pg_stat_statements and track_activity_query_size begin with it.'
 \endif
 \if :is_new
 \echo 'Give the role a password:  \\password perfcore_reader'

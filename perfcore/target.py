@@ -31,6 +31,9 @@ STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 1_000
 IDLE_TIMEOUT_MS = 60_000
 ROLE_WAIT_S = 10.0
+# What prepares a server to be watched, and the role that it makes; psql runs it.
+SETUP = Path(__file__).parent / "setup.sql"
+READER_ROLE = "perfcore_reader"
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
@@ -145,11 +148,14 @@ def dangerous_rights(connection: Connection) -> tuple[str, ...]:
 def refuse_dangerous_role(dsn: str) -> None:
     """Raise TargetUnavailable where the DSN's role is too mighty to EXPLAIN with.
 
-    Planning evaluates functions that the statement's author wrote. Where the target cannot
-    be reached, psycopg's error passes through.
+    Planning evaluates functions that the statement's author wrote. Raises it, too, where the
+    target cannot be reached.
     """
-    with connect_target(dsn) as connection:
-        rights = dangerous_rights(connection)
+    try:
+        with connect_target(dsn) as connection:
+            rights = dangerous_rights(connection)
+    except psycopg.Error as error:
+        raise TargetUnavailable(f"{redact(dsn)} cannot be reached: {error}") from error
     if rights:
         what = "superuser" if "superuser" in rights else f"a member of {', '.join(rights)}"
         raise TargetUnavailable(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from perfcore.db import connect
-from perfcore.doctor import SETUP
-from perfcore.server.embedded import Cluster
+from perfcore.target import READER_ROLE, SETUP
 from tests.needs import need
 
-READER = "perfcore_reader"
 PASSWORD = "geheim"
 
 
@@ -30,17 +28,8 @@ def run_setup(dsn: str, script: Path = SETUP, **variables: str) -> str:
 def reader_dsn(dsn: str) -> str:
     """Return the DSN of the restricted role, with a password, in the same database."""
     with connect(dsn, autocommit=True) as connection:
-        connection.execute(f"ALTER ROLE {READER} PASSWORD '{PASSWORD}'".encode())
+        connection.execute(f"ALTER ROLE {READER_ROLE} PASSWORD '{PASSWORD}'".encode())
     found = conninfo_to_dict(dsn)
-    return f"postgresql://{READER}:{PASSWORD}@{found['host']}:{found['port']}/{found['dbname']}"
-
-
-def restarted(cluster: Cluster) -> Cluster:
-    """Restart a cluster on the same port."""
-    cluster.stop()
-    cluster.start()
-    return cluster
-
-
-def superuser_dsn(dsn: str, **changes: str) -> str:
-    return make_conninfo(dsn, **changes)
+    return (
+        f"postgresql://{READER_ROLE}:{PASSWORD}@{found['host']}:{found['port']}/{found['dbname']}"
+    )

@@ -23,9 +23,10 @@ from perfcore.server.embedded import (
     wheel_binaries,
 )
 from perfcore.store import targets
+from perfcore.target import READER_ROLE
 from tests.conftest import DEBIAN_15
 from tests.needs import need
-from tests.targets import READER, reader_dsn, run_setup
+from tests.targets import reader_dsn, run_setup
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TABLES = """
@@ -84,10 +85,10 @@ def test_a_bare_server_is_told_everything_and_setup_sql_mends_it(
     script = tmp_path / "setup.sql"
     script.write_text(capsys.readouterr().out)
     said = run_setup(bare.dsn(), script)
-    assert "Restart the server" in said and f"\\password {READER}" in said
+    assert "Restart the server" in said and f"\\password {READER_ROLE}" in said
     with (
         pytest.raises(psycopg.OperationalError, match="password"),
-        connect(bare.dsn().replace("postgres:", f"{READER}:", 1)),
+        connect(bare.dsn().replace("postgres:", f"{READER_ROLE}:", 1)),
     ):
         pass
     reader = reader_dsn(bare.dsn())

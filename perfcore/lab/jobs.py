@@ -34,7 +34,7 @@ from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
 from perfcore.lab.ledger import Change, read_change
 from perfcore.lab.parameters import ParameterSet, parameter_sets
 from perfcore.lab.trial import TrialResult, run_trial
-from perfcore.target import connect_target
+from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.hypopg import HypoPG
@@ -218,6 +218,7 @@ class Jobs:
 
     def _planners(self, name: str, dsn: str, report: Report) -> Iterator[Planner]:
         """Yield the twin's planner, then HypoPG's where the target has it."""
+        refuse_dangerous_role(dsn)
         report(0.1, "bringing the twin up to date")
         with self._twins_lock:
             yield self._twin(name, dsn).planner
