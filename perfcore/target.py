@@ -89,21 +89,24 @@ def connect_target(
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     lock_timeout_ms: int = LOCK_TIMEOUT_MS,
     idle_timeout_ms: int = IDLE_TIMEOUT_MS,
+    connect_timeout_s: int = 5,
+    patience_s: float = ROLE_WAIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Connection:
     """Connect to a watched database; every statement is marked and has a timeout.
 
     A remote host must prove who it is (`sslmode=verify-full`) unless the DSN says otherwise.
-    Where the role's connections are all in use, it waits for one for ten seconds. Raises
+    Where the role's connections are all in use, it waits `patience_s` for one. Raises
     NeedsDirectConnection behind a pooler, CertificateRefused with what is wrong with it.
     """
     options = {
         "autocommit": True,
         "prepare_threshold": None,
         "cursor_factory": MarkedCursor,
+        "connect_timeout": connect_timeout_s,
         "options": _startup_options(dsn, statement_timeout_ms, lock_timeout_ms, idle_timeout_ms),
     }
-    connection = _patiently(secured(dsn), options, clock() + ROLE_WAIT_S, clock)
+    connection = _patiently(secured(dsn), options, clock() + patience_s, clock)
     try:
         _check_direct(connection)
         connection.autocommit = autocommit

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
 from perfcore.db import MARKER, query
-from perfcore.target import connect_target
+from perfcore.target import ROLE_WAIT_S, connect_target
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -49,9 +49,11 @@ class Identity:
         return json.dumps({**self.server, "stats_reset": reset}, sort_keys=True)
 
 
-def open_target(dsn: str) -> Connection:
+def open_target(
+    dsn: str, *, connect_timeout_s: int = 5, patience_s: float = ROLE_WAIT_S
+) -> Connection:
     """Connect to a target with an empty search path and limits on every statement."""
-    connection = connect_target(dsn)
+    connection = connect_target(dsn, connect_timeout_s=connect_timeout_s, patience_s=patience_s)
     try:
         for name, value in (
             ("search_path", "''"),
