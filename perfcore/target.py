@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from perfcore import db
-from perfcore.db import MARKER, connect, libpq_dsn, redact
+from perfcore.db import MARKER, ImpatientConnection, connect, libpq_dsn, redact
 from perfcore.errors import TargetUnavailable
 
 Connection = psycopg.Connection[TupleRow]
@@ -91,15 +91,18 @@ def connect_target(
     idle_timeout_ms: int = IDLE_TIMEOUT_MS,
     connect_timeout_s: int = 5,
     patience_s: float = ROLE_WAIT_S,
+    answer_timeout_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Connection:
     """Connect to a watched database; every statement is marked and has a timeout.
 
     A remote host must prove who it is (`sslmode=verify-full`) unless the DSN says otherwise.
-    Where the role's connections are all in use, it waits `patience_s` for one. Raises
-    NeedsDirectConnection behind a pooler, CertificateRefused with what is wrong with it.
+    Where the role's connections are all in use, it waits `patience_s` for one. With
+    `answer_timeout_s` a server that falls silent is given up, which no timeout of its own
+    does. Raises NeedsDirectConnection behind a pooler, CertificateRefused with what is wrong.
     """
     options = {
+        "factory": psycopg.Connection if answer_timeout_s is None else ImpatientConnection,
         "autocommit": True,
         "prepare_threshold": None,
         "cursor_factory": MarkedCursor,
@@ -110,6 +113,8 @@ def connect_target(
     try:
         _check_direct(connection)
         connection.autocommit = autocommit
+        if isinstance(connection, ImpatientConnection):
+            connection.answer_timeout_s = answer_timeout_s or connection.answer_timeout_s
     except BaseException:
         connection.close()
         raise

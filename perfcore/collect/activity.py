@@ -18,6 +18,7 @@ PREPARED = 0  # the pid that a prepared transaction goes by
 WITHHELD = "<insufficient privilege>"
 _ANSWER_AGAIN_S = 5.0
 _CONNECT_TIMEOUT_S = 2
+_ANSWER_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,14 @@ def take_picture(connection: Connection) -> Picture:
 def look(dsn: str) -> Picture:
     """Return what the target does now, over a connection that is closed again at once.
 
-    psycopg.Error passes through where it does not answer within two seconds.
+    psycopg.Error passes through where it cannot be reached or falls silent for two seconds.
     """
-    with open_target(dsn, connect_timeout_s=_CONNECT_TIMEOUT_S, patience_s=0.0) as connection:
+    with open_target(
+        dsn,
+        connect_timeout_s=_CONNECT_TIMEOUT_S,
+        patience_s=0.0,
+        answer_timeout_s=_ANSWER_TIMEOUT_S,
+    ) as connection:
         return take_picture(connection)
 
 

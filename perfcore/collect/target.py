@@ -50,10 +50,19 @@ class Identity:
 
 
 def open_target(
-    dsn: str, *, connect_timeout_s: int = 5, patience_s: float = ROLE_WAIT_S
+    dsn: str,
+    *,
+    connect_timeout_s: int = 5,
+    patience_s: float = ROLE_WAIT_S,
+    answer_timeout_s: float | None = None,
 ) -> Connection:
     """Connect to a target with an empty search path and limits on every statement."""
-    connection = connect_target(dsn, connect_timeout_s=connect_timeout_s, patience_s=patience_s)
+    connection = connect_target(
+        dsn,
+        connect_timeout_s=connect_timeout_s,
+        patience_s=patience_s,
+        answer_timeout_s=answer_timeout_s,
+    )
     try:
         for name, value in (
             ("search_path", "''"),
