@@ -19,6 +19,8 @@ WITHHELD = "<insufficient privilege>"
 _ANSWER_AGAIN_S = 5.0
 _CONNECT_TIMEOUT_S = 2
 _ANSWER_TIMEOUT_S = 2.0
+# The role has two connections: the collector holds one, the advisor takes the other shortly.
+_PATIENCE_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def look(dsn: str) -> Picture:
     with open_target(
         dsn,
         connect_timeout_s=_CONNECT_TIMEOUT_S,
-        patience_s=0.0,
+        patience_s=_PATIENCE_S,
         answer_timeout_s=_ANSWER_TIMEOUT_S,
     ) as connection:
         return take_picture(connection)
