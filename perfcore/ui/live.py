@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -165,12 +166,26 @@ def _running(picture: Picture) -> None:
         if not picture.active:
             st.caption("Nothing runs at this moment.")
             return
+        st.markdown(_waits(picture.active))
         parts.table(
             pd.DataFrame([_row(s) for s in picture.active]),
             _RUNNING_COLUMNS,
             key="live_running",
             opens=_open_query,
         )
+
+
+def _waits(sessions: Sequence[Activity]) -> str:
+    """Return how many wait for each kind of event, as badges in markdown.
+
+    >>> _waits([Activity(1, "", "", "active", "", 0.0, 0.0, "IO", "DataFileRead", ())])
+    ':blue-badge[IO 1]'
+    """
+    counted = Counter(s.wait_event_type or "none" for s in sessions)
+    return " ".join(
+        f":{_WAIT_COLOURS.get(kind, 'gray')}-badge[{kind} {count}]"
+        for kind, count in counted.most_common()
+    )
 
 
 def _row(session: Activity) -> dict[str, Any]:
@@ -194,20 +209,20 @@ def _pid(pid: int) -> str:
 
 _RUNNING_COLUMNS = {
     "running_s": parts.number("Runs for", "%.1f s", "Since the statement began.", 80),
-    "pid": parts.text("Process", width=70),
     "waits": parts.COLUMN.MultiselectColumn(
         "Waits",
         help="The kind of event it waits for; none: it is on a processor, or could be.",
         options=list(_WAIT_COLOURS),
         color=list(_WAIT_COLOURS.values()),
-        width=90,
+        width=85,
     ),
-    "wait_event": parts.text("for", "PostgreSQL's name of the event.", 115),
-    "blocked_by": parts.text("Blocked by", "Processes that hold what it waits for.", 90),
-    "query": parts.text("Statement", width=365),
+    "query": parts.text("Statement", width=345),
+    "wait_event": parts.text("Waits for", "PostgreSQL's name of the event.", 110),
+    "blocked_by": parts.text("Blocked by", "Processes that hold what it waits for.", 85),
     "application": parts.text("Application", width=110),
-    "role": parts.text("User", width=100),
-    "state": parts.text("State", width=75),
+    "role": parts.text("User", width=90),
+    "pid": parts.text("Process", width=70),
+    "state": parts.text("State", width=70),
 }
 
 

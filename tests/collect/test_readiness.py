@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from perfcore.collect.loop import watch_target
 from perfcore.collect.readiness import (
     Check,
     Extension,
@@ -18,6 +20,7 @@ from perfcore.collect.readiness import (
     read_facts,
 )
 from perfcore.collect.target import open_target
+from perfcore.config import load_config
 from perfcore.db import connect
 from tests.targets import reader_dsn, run_setup
 
@@ -148,13 +151,36 @@ def test_a_role_that_may_more_is_warned_of(dsn: str, right: str) -> None:
     assert "superuser" in named(examine_one("shop", dsn), "role").finding
 
 
+@pytest.mark.fault(69)
+def test_a_superuser_collects_with_a_warning(
+    dsn: str, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    settings = {"PERFCORE_STORE": store, "PERFCORE_COLLECT_INTERVAL_S": "0.05"}
+    with connect(store, autocommit=True) as connection:
+        watcher = threading.Thread(
+            target=watch_target,
+            args=("shop", dsn, connection, load_config(settings)),
+            kwargs={"stop": stop},
+        )
+        watcher.start()
+        with connect(store, autocommit=True) as reader:
+            for _ in range(200):
+                seen = reader.execute("SELECT last_seen_at FROM perfcore.targets").fetchone()
+                if seen and seen[0]:
+                    break
+                stop.wait(0.05)
+        stop.set()
+        watcher.join(10)
+    assert seen and seen[0]
+    assert "target shop: its role may more than watching needs (superuser)" in caplog.text
+
+
 @pytest.mark.fault(71)
 def test_where_the_roles_connections_are_in_use_it_waits(dsn: str) -> None:
     run_setup(dsn)
     reader = reader_dsn(dsn)
     first, second = open_target(reader), open_target(reader)
-    import threading
-
     threading.Timer(1.0, first.close).start()
     with open_target(reader) as third:
         assert third.execute("SELECT current_user").fetchone() == ("perfcore_reader",)
