@@ -161,6 +161,7 @@ def refuse_dangerous_role(dsn: str) -> None:
     """
     try:
         with connect_target(dsn) as connection:
+            connection.execute("SET search_path = ''")
             rights = dangerous_rights(connection)
     except psycopg.Error as error:
         raise TargetUnavailable(f"{redact(dsn)} cannot be reached: {error}") from error

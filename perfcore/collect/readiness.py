@@ -76,6 +76,7 @@ class Facts:
     server_version_text: str
     database: str
     role: str
+    role_identifier: str  # as SQL writes it
     is_standby: bool
     reads_all_stats: bool
     is_monitor: bool
@@ -86,7 +87,7 @@ class Facts:
     settings: Mapping[str, str]
     extensions: Mapping[str, Extension]
     evictions: int
-    unreadable: tuple[tuple[str, int], ...]  # schema, tables
+    unreadable: tuple[tuple[str, str, int], ...]  # schema, as SQL writes it, tables
     dangerous: tuple[str, ...]
 
     @property
@@ -140,7 +141,8 @@ def read_facts(connection: Connection, dsn: str, now: Callable[[], datetime] = _
         extensions=extensions,
         evictions=_evictions(connection, extensions.get(_EXTENSION), settings),
         unreadable=tuple(
-            (row["schema"], int(row["tables"])) for row in read(connection, "readiness_unreadable")
+            (row["schema"], row["identifier"], int(row["tables"]))
+            for row in read(connection, "readiness_unreadable")
         ),
         dangerous=dangerous_rights(connection),
     )
@@ -257,7 +259,7 @@ def _role(facts: Facts) -> Check:
 
 
 def _monitor(facts: Facts) -> Check:
-    role = _identifier(facts.role)
+    role = facts.role_identifier
     if facts.is_monitor:
         return Check("pg_monitor", "ok", "statistics and settings are readable")
     if not facts.reads_all_stats:
@@ -429,14 +431,13 @@ def _query_size(facts: Facts) -> Check | None:
 def _plan_rights(facts: Facts) -> list[Check]:
     if not facts.unreadable:
         return [Check("SELECT", "ok", "every table is readable: plans and statistics")]
-    role = _identifier(facts.role)
+    role = facts.role_identifier
     grants = []
-    for schema, _ in facts.unreadable:
-        name = _identifier(schema)
+    for _, name, _ in facts.unreadable:
         grants.append(f"GRANT USAGE ON SCHEMA {name} TO {role};")
         grants.append(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {role};")
-    count = sum(tables for _, tables in facts.unreadable)
-    schemas = ", ".join(schema for schema, _ in facts.unreadable)
+    count = sum(tables for _, _, tables in facts.unreadable)
+    schemas = ", ".join(schema for schema, _, _ in facts.unreadable)
     return [
         Check(
             "SELECT",
@@ -494,14 +495,3 @@ def _list(setting: str) -> list[str]:
     ['auto_explain', 'Odd name']
     """
     return [name.strip().strip('"') for name in setting.split(",") if name.strip()]
-
-
-def _identifier(name: str) -> str:
-    """Return a name as SQL writes it: quoted where it must be.
-
-    >>> _identifier("reader"), _identifier("Odd")
-    ('reader', '"Odd"')
-    """
-    if re.fullmatch(r"[a-z_][a-z0-9_]*", name):
-        return name
-    return sql.Identifier(name).as_string(None)

@@ -3,6 +3,7 @@ SELECT pg_catalog.current_setting('server_version_num')::integer AS server_versi
        pg_catalog.current_setting('server_version')::text AS server_version_text,
        pg_catalog.current_database()::text AS database,
        current_user::text AS role,
+       pg_catalog.quote_ident(current_user) AS role_identifier,
        pg_catalog.pg_is_in_recovery() AS is_standby,
        (SELECT pg_catalog.pg_has_role(r.oid, 'USAGE')
           FROM pg_catalog.pg_roles r

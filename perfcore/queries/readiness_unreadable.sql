@@ -1,6 +1,6 @@
 -- Per schema the tables that this role may not read: no plan and no statistics of them.
-SELECT n.nspname::text AS schema, count(*) AS tables,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS usable
+SELECT n.nspname::text AS schema, pg_catalog.quote_ident(n.nspname) AS identifier,
+       count(*) AS tables
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm')

@@ -24,6 +24,8 @@ from perfcore.collect.activity import (
     blocking_trees,
     look,
 )
+from perfcore.collect.target import open_target
+from perfcore.db import query
 from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
 from tests.targets import reader_dsn, run_setup
 
@@ -176,6 +178,12 @@ def test_those_who_watch_share_one_look() -> None:
     now[0] = 6.0
     watcher.current()
     assert len(looked) == 2
+
+
+@pytest.mark.parametrize("name", ["target_running", "readiness_evictions"])
+def test_the_texts_for_older_servers_are_sql(dsn15: str, name: str) -> None:
+    with open_target(dsn15) as connection:
+        connection.execute(query(name, 130000))
 
 
 def session(pid: int, *blocked_by: int) -> Activity:

@@ -19,9 +19,11 @@ from perfcore.collect.readiness import (
     examine_one,
     read_facts,
 )
+from perfcore.collect.reading import Collector
 from perfcore.collect.target import open_target
 from perfcore.config import load_config
 from perfcore.db import connect
+from perfcore.store.targets import ensure_target
 from tests.targets import reader_dsn, run_setup
 
 WELL = Facts(
@@ -29,6 +31,7 @@ WELL = Facts(
     server_version_text="18.6",
     database="shop",
     role="perfcore_reader",
+    role_identifier="perfcore_reader",
     is_standby=False,
     reads_all_stats=True,
     is_monitor=True,
@@ -149,6 +152,26 @@ def test_a_role_that_may_more_is_warned_of(dsn: str, right: str) -> None:
             connection.execute(f"REVOKE {right} FROM perfcore_reader".encode())
     assert right in check.finding and "refusing to EXPLAIN" in check.cost
     assert "superuser" in named(examine_one("shop", dsn), "role").finding
+
+
+@pytest.mark.fault(67)
+def test_withheld_texts_are_a_grant_to_make_and_never_a_query(dsn: str, store: str) -> None:
+    run_setup(dsn)
+    reader = reader_dsn(dsn)
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute("REVOKE pg_monitor FROM perfcore_reader")
+        try:
+            check = named(examine_one("shop", reader), "pg_monitor")
+            with open_target(reader) as target, connect(store, autocommit=True) as kept:
+                for number in range(2):
+                    connection.execute(f"SELECT {number} AS hidden".encode())
+                    Collector(target, kept, ensure_target(kept, "shop")).collect()
+                texts = kept.execute("SELECT text FROM perfcore.statements").fetchall()
+        finally:
+            connection.execute("GRANT pg_monitor TO perfcore_reader")
+    assert "<insufficient privilege>" in check.finding
+    assert check.remedy.startswith("GRANT pg_monitor TO perfcore_reader;")
+    assert [text for (text,) in texts if "insufficient" in text or "hidden" in text] == []
 
 
 @pytest.mark.fault(69)
