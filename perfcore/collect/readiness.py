@@ -442,7 +442,7 @@ def _plan_rights(facts: Facts) -> list[Check]:
         Check(
             "SELECT",
             "missing",
-            f"{facts.role} may not read {count} tables and views (schemas: {schemas})",
+            f"{facts.role} may not read {count} of the tables and views (in {schemas})",
             "no plans of statements on them, no statistics for the twin, no copy for the lab",
             "\n".join(grants),
         )

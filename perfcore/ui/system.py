@@ -139,7 +139,7 @@ def _readiness(found: Readiness) -> None:
     well = [check for check in found.checks if check.state == "ok"]
     if not notes and not well:
         return
-    label = f"{len(well)} checks are well" + (f", {len(notes)} notes" if notes else "")
+    label = f"Well: {len(well)}" + (f" · worth knowing: {len(notes)}" if notes else "")
     with st.expander(label, key=f"checks_{found.target}"):
         for check in notes:
             _check(check)
