@@ -102,7 +102,7 @@ def _checked(suggestion: Suggestion, check: Callable[[str], Agreement]) -> Sugge
     return replace(suggestion, caveats=(*suggestion.caveats, caveat))
 
 
-def advise_target(config: Config, name: str) -> Advice:
+def advise_target(config: Config, name: str, options: Options | None = None) -> Advice:
     """Advise once on the target of that name, with a twin made for the purpose.
 
     Raises ConfigurationError when there is no such target or no store, TargetUnavailable
@@ -116,8 +116,8 @@ def advise_target(config: Config, name: str) -> Advice:
         refuse_dangerous_role(dsn)
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
-            options = _options(config, target.target_id)
-            return run_once(store, target, twin.planner, check=twin.self_check, options=options)
+            given = replace(options or _options(config, 0), target_id=target.target_id)
+            return run_once(store, target, twin.planner, check=twin.self_check, options=given)
 
 
 def run(config: Config, stop: threading.Event, every_s: float) -> None:
