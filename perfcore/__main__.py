@@ -24,7 +24,7 @@ NOTHING_TO_DO, SUGGESTIONS_FOUND, WRONG_USE = 0, 10, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 after an error in words, 2 for wrong use, 10 for advice."""
+    """Run one command; return 0, 1 after an error in words, 2 for wrong use, 10 for findings."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -62,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the store's schema up to date")
     migrate.set_defaults(run=_migrate)
+
+    doctor = commands.add_parser("doctor", help="say what each target still needs, with the SQL")
+    doctor.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
+    doctor.add_argument("--format", choices=("text", "json"), default="text")
+    doctor.add_argument(
+        "--setup-sql", action="store_true", help="print the script that prepares a server"
+    )
+    doctor.set_defaults(run=_doctor)
 
     advise = commands.add_parser("advise", help="print suggestions for a workload")
     advise.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
@@ -123,6 +131,29 @@ def _migrate(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(config: Config, options: argparse.Namespace) -> int:
+    from perfcore import doctor
+    from perfcore.collect.readiness import examine
+
+    targets = [t for t in config.targets if options.target in ("", t[0])]
+    if options.target and not targets:
+        return _no_target()
+    if options.setup_sql:
+        print(doctor.setup_sql(targets[0] if options.target else None), end="")
+        return doctor.ALL_WELL
+    if not targets:
+        return _no_target()
+    found = examine(targets)
+    as_text = options.format == "text"
+    print(doctor.render(found) if as_text else json.dumps(doctor.document(found), indent=2))
+    return doctor.exit_code(found)
+
+
+def _no_target() -> int:
+    print("perfcore: no such target; set PERFCORE_TARGETS to name=DSN", file=sys.stderr)
+    return WRONG_USE
+
+
 def _advise(config: Config, options: argparse.Namespace) -> int:
     if options.dsn:
         return _advise_dsn(config, options)
@@ -141,8 +172,7 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
         return 0
     names = [name for name, _ in config.targets if options.target in ("", name)]
     if not names:
-        print("perfcore: no such target; set PERFCORE_TARGETS to name=DSN", file=sys.stderr)
-        return WRONG_USE
+        return _no_target()
     found = 0
     for name in names:
         advice = loop.advise_target(config, name, _limits(config, options))

@@ -20,9 +20,10 @@ from perfcore.advise.statement import plannable
 from perfcore.advise.store import read_foreign_keys
 from perfcore.advise.workload import Options
 from perfcore.advise.workload_file import Item
-from perfcore.db import connect, redact
+from perfcore.db import redact
 from perfcore.errors import PerfcoreError, TargetUnavailable
 from perfcore.plan import Plan
+from perfcore.target import connect_target
 from perfcore.types import IndexDefinition, Suggestion, WorkloadStatement
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
@@ -103,7 +104,7 @@ def advise_dsn(
     started = clock()
     progress(0.0, "reading the catalogue")
     try:
-        with connect(dsn, autocommit=True) as connection:
+        with connect_target(dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
     except psycopg.Error as error:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psycopg
 
-from perfcore.db import connect, query, redact
+from perfcore.db import query, redact
 from perfcore.errors import ConfigurationError, TargetUnavailable
+from perfcore.target import connect_target
 
 _MAX_LINE_CHARACTERS = 1_000_000
 
@@ -93,7 +94,7 @@ def read_server(dsn: str) -> tuple[Item, ...]:
     Raises TargetUnavailable where pg_stat_statements cannot be read.
     """
     try:
-        with connect(dsn, autocommit=True) as connection:
+        with connect_target(dsn) as connection:
             found = connection.execute(query("target_extension").encode()).fetchone()
             if found is None:
                 raise TargetUnavailable(

@@ -151,7 +151,7 @@ def _explain(connection: Connection, text: str, values: Sequence[str | None] | N
         f"SET LOCAL plan_cache_mode = {mode}",
     ):
         connection.execute(f"{command} {MARKER}".encode())
-    read(connection, "target_use_search_path")
+    read(connection, "target_use_search_path", {"is_local": True})
     connection.execute(f"PREPARE perfcore_plan AS {MARKER} {text}".encode(), binary=True)
     call = sql.SQL("EXPLAIN (FORMAT JSON) {} EXECUTE perfcore_plan{}").format(
         sql.SQL(MARKER), _arguments(connection, values)

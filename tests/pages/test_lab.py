@@ -30,6 +30,7 @@ from perfcore.types import (
 )
 from perfcore.ui import frame, lab
 from tests.lab.conftest import ORDERS, Connection, target, target_id
+from tests.targets import reader_dsn, run_setup
 
 __all__ = ["target", "target_id"]  # fixtures, which pytest finds by their names here
 SHELL = Path(__file__).parents[2] / "perfcore" / "ui" / "shell.py"
@@ -54,7 +55,8 @@ def app(
             (target_id, STATEMENT),
         )
     monkeypatch.setenv("PERFCORE_STORE", store)
-    monkeypatch.setenv("PERFCORE_TARGETS", f"shop={dsn}")
+    run_setup(dsn)
+    monkeypatch.setenv("PERFCORE_TARGETS", f"shop={reader_dsn(dsn)}")
     monkeypatch.setenv("PERFCORE_APPLY_DSNS", f"shop={dsn}")
     monkeypatch.setenv("PERFCORE_LAB", cluster18.dsn())
     monkeypatch.setenv("PERFCORE_DATA_DIR", str(work_folder / "data"))
