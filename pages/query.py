@@ -5,8 +5,9 @@ import streamlit as st
 from perfcore import charts
 from perfcore.aggregate import statements
 from perfcore.aggregate.completeness import query_list_state
+from perfcore.aggregate.plans import plan_history
 from perfcore.store import read
-from perfcore.ui import advice, completeness, frame, parts, query, tables
+from perfcore.ui import advice, completeness, frame, parts, query, query_plans, tables
 
 view = frame.view()
 queryid = frame.number_parameter("queryid")
@@ -23,6 +24,7 @@ if detail is None:
 found = query.helping(frame.read(read.suggestions), detail.fingerprint)
 which = (detail.target_id, detail.fingerprint)
 trend = frame.read(statements.statement_trend, view.range, *which)
+stored = frame.read(read.plans, detail.fingerprint, detail.target_id)
 past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
 
 query.statement_text(detail)
@@ -41,7 +43,7 @@ with board.card("Course", "drag to select a range", span=2):
         trend,
         zone=view.zone,
         span=view.range,
-        markers=frame.read(read.markers, view.range),
+        markers=query_plans.own_markers(frame.read(read.markers, view.range), detail, stored),
         compared=past,
         shift=view.shift,
     )
@@ -56,8 +58,12 @@ with board.card("Suggestions"):
         "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
     )
 
-with parts.card("Plan", "own share of each step"):
-    query.plans(frame.read(read.plans, detail.fingerprint, detail.target_id), view)
+query_plans.plans(
+    stored,
+    frame.read(plan_history, view.range, *which),
+    frame.read(read.plan_refusal, detail.fingerprint, detail.target_id),
+    view,
+)
 
 board = parts.Board(2, least_width_px=380)
 with board.card("Endpoints that run it", "click a row to open it"):

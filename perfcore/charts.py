@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from perfcore.plan import Plan, PlanNode
 from perfcore.types import TimeRange
 
 Figure = dict[str, Any]
@@ -30,7 +29,6 @@ AMBER = "#c98a0c"
 RED = "#e5484d"
 GREY = "#8491a5"
 _GRID = "rgba(132,145,165,0.22)"
-_TRACK = "rgba(132,145,165,0.18)"
 # Dots make single points visible; beyond this many the line is enough.
 _FEW_POINTS = 40
 # A part of a stacked bar below this has no room for its text.
@@ -288,152 +286,6 @@ def share_bars(
             "dragmode": False,
         },
     }
-
-
-def plan_tree(plan: Plan, *, ink: str = GREY, row_height: int = 46) -> Figure:
-    """Return the plan as an indented tree with each node's own share of cost or time as a bar.
-
-    Time where the plan was executed, else the planner's cost. Red is over half of the
-    whole, orange over a tenth.
-    """
-    rows = list(plan.root.walk())
-    timed = plan.root.total_ms is not None
-    own = [(n.self_ms if timed else n.self_cost) or 0.0 for _, n in rows]
-    whole = sum(own) or 1.0
-    shares = [v / whole for v in own]
-    count = len(rows)
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "y": [count - 1 - i + _TITLE_UP for i in range(count)],
-        "x": [100.0 * s for s in shares],
-        "marker": {"color": [_heat(s) for s in shares], "cornerradius": 3},
-        "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "constraintext": "none",
-        "textfont": {"size": 11, "color": ink},
-        "customdata": [_node_details(n) for _, n in rows],
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "width": 0.28,
-    }
-    return {
-        "data": [bars],
-        "layout": {
-            "height": 20 + row_height * count,
-            "margin": {"l": 4, "r": 96, "t": 4, "b": 4},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "showlegend": False,
-            "xaxis": {
-                "visible": False,
-                "fixedrange": True,
-                "range": [0, 100],
-                "domain": [0.64, 1.0],
-            },
-            "yaxis": {"visible": False, "fixedrange": True, "range": [-0.6, count - 0.4]},
-            "annotations": [
-                note
-                for i, (depth, node) in enumerate(rows)
-                for note in _node_notes(count - 1 - i, depth, node, ink)
-            ],
-            "shapes": [_track(count - 1 - i) for i in range(count)] + _guides(rows),
-            "dragmode": False,
-            "hoverlabel": {"align": "left"},
-        },
-    }
-
-
-def stacked_plan_tree(plan: Plan, *, ink: str = GREY) -> Figure:
-    """Return the plan as `plan_tree` does, each bar below its words: for half a page's width."""
-    rows = list(plan.root.walk())
-    timed = plan.root.total_ms is not None
-    own = [(n.self_ms if timed else n.self_cost) or 0.0 for _, n in rows]
-    whole = sum(own) or 1.0
-    shares = [v / whole for v in own]
-    notes: list[dict[str, Any]] = []
-    at: list[float] = []
-    y = 0.0  # pixels below the top, negative
-    for depth, node in rows:
-        words = _stacked_words(depth, node)
-        notes.append(_stacked_note(y, depth, words, ink))
-        y -= _TITLE_PX + _LINE_PX * (len(words) - 1) + _BAR_PX
-        at.append(y + _BAR_PX / 2)
-        y -= _GAP_PX
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "y": at,
-        "x": [100.0 * s for s in shares],
-        "marker": {"color": [_heat(s) for s in shares], "cornerradius": 3},
-        "text": [_share_text(s, v, timed) for s, v in zip(shares, own, strict=True)],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "constraintext": "none",
-        "textfont": {"size": 11, "color": ink},
-        "customdata": [_node_details(n) for _, n in rows],
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "width": _BAR_PX,
-    }
-    return {
-        "data": [bars],
-        "layout": {
-            "height": 8 - y,
-            "margin": {"l": 4, "r": 104, "t": 4, "b": 4},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "showlegend": False,
-            "xaxis": {"visible": False, "fixedrange": True, "range": [0, 100]},
-            "yaxis": {"visible": False, "fixedrange": True, "range": [y, 0]},
-            "annotations": notes,
-            "shapes": [
-                {
-                    "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100,
-                    "y0": each - _BAR_PX / 2, "y1": each + _BAR_PX / 2, "fillcolor": _TRACK,
-                    "line": {"width": 0}, "layer": "below",
-                }
-                for each in at
-            ],
-            "dragmode": False,
-            "hoverlabel": {"align": "left"},
-        },
-    }  # fmt: skip
-
-
-_TITLE_PX, _LINE_PX, _BAR_PX, _GAP_PX = 26, 17, 11, 10
-# What fits in the narrowest half of a page.
-_STACKED_LETTERS = 62
-
-
-def _stacked_words(depth: int, node: PlanNode) -> list[str]:
-    """Return the node's name, its index, and its rows with what it filters by: a line each."""
-    room = _STACKED_LETTERS - 3 * depth
-    title = ("→ " if depth else "") + f"<b>{html.escape(node.node_type)}</b>"
-    if node.relation:
-        title += " " + html.escape(_cut(node.relation, room - len(node.node_type) - 12))
-    lines = [title]
-    if node.index:
-        lines.append("using " + html.escape(_cut(node.index, room - 6)))
-    lines.append(html.escape(_cut(_rows_words(node), room)))
-    condition = _condition(node)
-    if condition:
-        lines.append(html.escape(_cut(condition, room)))
-    return lines
-
-
-def _stacked_note(y: float, depth: int, words: Sequence[str], ink: str) -> dict[str, Any]:
-    title, *rest = words
-    small = "".join(f"<br><span style='color:{GREY};font-size:11px'>{line}</span>" for line in rest)
-    return {
-        "x": 0, "xref": "paper", "xanchor": "left", "xshift": _INDENT_PX * depth, "y": y,
-        "yref": "y", "yanchor": "top", "showarrow": False, "align": "left",
-        "text": title + small, "font": {"size": 13, "color": ink}, "borderpad": 0,
-    }  # fmt: skip
-
-
-def _rows_words(node: PlanNode) -> str:
-    rows = node.actual_rows if node.actual_rows is not None else node.plan_rows
-    return f"{rows:,.0f} rows" + ("" if node.actual_rows is not None else " expected")
 
 
 def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) -> Figure:
@@ -743,103 +595,6 @@ def _marker_note(at: datetime, marker: Marker, side: str) -> dict[str, Any]:
         "hovertext": html.escape(f"{marker.kind}: {marker.label}"),
         "font": {"size": 10.5, "color": ORANGE},
     }  # fmt: skip
-
-
-_INDENT_PX = 18
-# A node's bar stands beside its name; what it filters by has the whole line below.
-_TITLE_UP = 0.2
-
-
-def _node_notes(y: int, depth: int, node: PlanNode, ink: str) -> list[dict[str, Any]]:
-    """Return the node's name and, below it, what it filters by and how many rows it gives."""
-    title = f"<b>{html.escape(node.node_type)}</b>"
-    what = " · ".join(p for p in (node.relation, node.index) if p)
-    if what:
-        title += " " + html.escape(_cut(what, 52 - 2 * depth))
-    detail = _rows_words(node)
-    condition = _condition(node)
-    if condition:
-        detail += " · " + _cut(condition, max(30, 80 - 3 * depth))
-    base = {
-        "x": 0, "xref": "paper", "xanchor": "left", "xshift": _INDENT_PX * depth,
-        "yref": "y", "showarrow": False, "align": "left",
-    }  # fmt: skip
-    return [
-        {
-            **base,
-            "y": y,
-            "yanchor": "bottom",
-            "yshift": -3,
-            "text": title,
-            "font": {"size": 13, "color": ink},
-        },
-        {
-            **base,
-            "y": y,
-            "yanchor": "top",
-            "yshift": -1,
-            "text": html.escape(detail),
-            "font": {"size": 11, "color": GREY},
-        },
-    ]
-
-
-def _guides(rows: Sequence[tuple[int, PlanNode]]) -> list[dict[str, Any]]:
-    """Return the lines that lead from each node down to its children."""
-    lines = []
-    for i, (depth, _) in enumerate(rows):
-        below = [j for j in range(i + 1, len(rows)) if rows[j][0] == depth + 1]
-        end = next((j for j in range(i + 1, len(rows)) if rows[j][0] <= depth), len(rows))
-        children = [j for j in below if j < end]
-        if not children:
-            continue
-        x = _INDENT_PX * depth + 5
-        lines.append(
-            {
-                "type": "line", "xref": "paper", "xsizemode": "pixel", "xanchor": 0,
-                "x0": x, "x1": x, "yref": "y",
-                "y0": len(rows) - 1 - i - 0.4, "y1": len(rows) - 1 - children[-1] - 0.35,
-                "line": {"color": _GRID, "width": 1.5}, "layer": "below",
-            }
-        )  # fmt: skip
-    return lines
-
-
-def _track(y: int) -> dict[str, Any]:
-    return {
-        "type": "rect", "xref": "x", "yref": "y", "x0": 0, "x1": 100, "y0": y + _TITLE_UP - 0.14,
-        "y1": y + _TITLE_UP + 0.14, "fillcolor": _TRACK, "line": {"width": 0}, "layer": "below",
-    }  # fmt: skip
-
-
-def _condition(node: PlanNode) -> str:
-    for key in ("Filter", "Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter"):
-        if key in node.properties:
-            return str(node.properties[key])
-    for key in ("Sort Key", "Group Key"):
-        if key in node.properties:
-            return f"{key.lower()}: " + ", ".join(map(str, node.properties[key]))
-    return ""
-
-
-def _node_details(node: PlanNode) -> str:
-    """Return everything EXPLAIN said of the node, for the hover."""
-    lines = [f"<b>{html.escape(node.node_type)}</b>"]
-    for key, value in node.properties.items():
-        if key in ("Node Type", "Plans") or value in ("", False, None):
-            continue
-        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        lines.append(f"{html.escape(key)}: {html.escape(_cut(words, 90))}")
-    return "<br>".join(lines[:22])
-
-
-def _share_text(share: float, own: float, timed: bool) -> str:
-    amount = f"{own:,.1f} ms" if timed else f"cost {own:,.0f}"
-    return f"{100 * share:.0f} % · {amount}" if share >= 0.005 else amount
-
-
-def _heat(share: float) -> str:
-    return RED if share >= 0.5 else ORANGE if share >= 0.1 else GREEN
 
 
 def _faded(colour: str, alpha: float) -> str:

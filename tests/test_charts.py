@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from perfcore import charts
-from perfcore.plan import Plan, parse_plan
 from perfcore.types import TimeRange
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -43,18 +42,6 @@ def trend(minutes: list[int]) -> pd.DataFrame:
     )
 
 
-def plan(**execution: Any) -> Plan:
-    inner = {
-        "Node Type": "Seq Scan", "Relation Name": "orders<b>", "Total Cost": 90.0,
-        "Plan Rows": 5, "Filter": "(note = '<i>x</i>'::text)",
-    }  # fmt: skip
-    outer = {"Node Type": "Sort", "Total Cost": 100.0, "Plan Rows": 5, "Plans": [inner]}
-    if execution:
-        inner |= {"Actual Rows": 5, "Actual Total Time": 6.0, "Actual Loops": 1}
-        outer |= {"Actual Rows": 5, "Actual Total Time": 10.0, "Actual Loops": 1}
-    return parse_plan([{"Plan": outer}])
-
-
 def drawable(figure: charts.Figure) -> None:
     """Make Plotly check the figure: it raises for a word it does not know."""
     graph_objects: Any = importlib.import_module("plotly.graph_objects")
@@ -75,8 +62,6 @@ def test_every_figure_is_one_that_plotly_knows() -> None:
         charts.resources({"RSS": (gauge, charts.BLUE)}),
         charts.sparkline([1.0, None, 3.0]),
         charts.share_bars(["SELECT 1"], [0.5], ["50 %"]),
-        charts.plan_tree(plan()),
-        charts.stacked_plan_tree(plan()),
         charts.before_after(rows),
     ):
         drawable(figure)
@@ -170,35 +155,8 @@ def test_labels_of_markers_and_bars_stand_clear_of_what_is_drawn() -> None:
 
 
 def test_labels_are_text_not_markup() -> None:
-    text = json.dumps(charts.plan_tree(plan())["layout"]["annotations"])
-    assert "orders&lt;b&gt;" in text
-    assert "<i>" not in text
     noted = charts.latency(trend([0]), markers=[Mark(START, "<a href='x'>")])["layout"]
     assert "<a" not in json.dumps(noted["annotations"])
-
-
-def test_a_stacked_tree_names_a_long_index_and_keeps_words_off_the_bars() -> None:
-    index = "orders_customer_id_status_created_at_ef7bf5_idx"
-    scan = {
-        "Node Type": "Index Scan", "Relation Name": "orders", "Index Name": index,
-        "Total Cost": 3.0, "Plan Rows": 1, "Index Cond": "((customer_id = 1) AND (x < '<'))",
-    }  # fmt: skip
-    limit = {"Node Type": "Limit", "Total Cost": 3.0, "Plan Rows": 1, "Plans": [scan]}
-    figure = charts.stacked_plan_tree(parse_plan([{"Plan": limit}]))
-    drawable(figure)
-    notes, bars = figure["layout"]["annotations"], figure["data"][0]
-    assert f"using {index}<" in notes[1]["text"]
-    assert "&lt;" in notes[1]["text"]
-    for note, at in zip(notes, bars["y"], strict=True):
-        lines = note["text"].count("<br>") + 1
-        assert at + bars["width"] / 2 <= note["y"] - 16 * lines
-    assert notes[1]["y"] < bars["y"][0] - bars["width"] / 2
-
-
-def test_the_tree_shows_own_cost_and_with_an_execution_own_time() -> None:
-    assert charts.plan_tree(plan())["data"][0]["x"] == [10.0, 90.0]
-    assert charts.plan_tree(plan(executed=True))["data"][0]["x"] == pytest.approx([40.0, 60.0])
-    assert charts.plan_tree(plan())["data"][0]["marker"]["color"][1] == charts.RED
 
 
 def test_the_interval_reaches_from_low_to_high() -> None:

@@ -23,9 +23,9 @@ ALLOWED: dict[str, set[str]] = {
     "whatif": {"server"},
     "advise": {"store", "whatif", "server"},
     "lab": {"store", "whatif", "server", "advise"},
-    "ui": {"store", "aggregate", "advise", "whatif", "lab", "server", "charts"},
+    "ui": {"store", "aggregate", "advise", "whatif", "lab", "server", "charts", "plan_charts"},
 }
-HIGH_MODULES = {"charts", "__main__"}
+HIGH_MODULES = {"charts", "plan_charts", "__main__"}
 
 
 def _imports(path: Path) -> set[str]:

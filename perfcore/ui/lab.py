@@ -21,6 +21,7 @@ from perfcore.store import read
 from perfcore.store.read import StoredChange, StoredSuggestion, StoredTrial
 from perfcore.types import ConfidenceInterval, IndexDefinition
 from perfcore.ui import frame, parts, words
+from perfcore.ui import plan as drawing
 from perfcore.whatif.definition import parse_create_index
 
 _STATES = ("open", "applied", "snoozed", "dismissed")
@@ -358,11 +359,7 @@ def _plans(before: object, after: object, key: str) -> None:
             plan = parse_plan(json.dumps(document))
             tree, text = st.tabs(["Tree", "Text"])
             with tree:
-                parts.chart(
-                    charts.stacked_plan_tree(plan, ink=parts.ink()),
-                    f"Plan {title.lower()}",
-                    key=f"{key}_{title}",
-                )
+                drawing.tree(plan, f"Plan {title.lower()}", key=f"{key}_{title}")
             with text:
                 st.code(plan.to_text(), language=None, wrap_lines=True)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
-from perfcore import charts
-from perfcore.store.read import StatementDetail, StoredPlan, StoredSilence, StoredSuggestion
+from perfcore.store.read import StatementDetail, StoredSilence, StoredSuggestion
 from perfcore.types import Suggestion
 from perfcore.ui import parts, tables, words
 from perfcore.ui.timerange import View
@@ -69,41 +67,6 @@ def _row(table: pd.DataFrame, detail: StatementDetail) -> pd.Series | None:
 def endpoints(ran: pd.DataFrame) -> None:
     """Draw which endpoints run the statement."""
     tables.callers(ran, key="query_endpoints")
-
-
-def plans(stored: Sequence[StoredPlan], view: View) -> None:
-    """Draw the chosen plan as tree, text or JSON; the latest unless another is chosen."""
-    if not stored:
-        st.caption(
-            "No plan yet. The collector asks for one when an execution is over the threshold, or "
-            "when the statement takes much of the database's time."
-        )
-        return
-    chosen = stored[0]
-    if len(stored) > 1:
-        chosen = st.selectbox(
-            "Plan", stored, format_func=lambda p: _plan_words(p, view), label_visibility="collapsed"
-        )
-    else:
-        st.caption(_plan_words(chosen, view))
-    tree, text, document = st.tabs(["Tree", "Text", "JSON"])
-    with tree:
-        parts.chart(
-            charts.plan_tree(chosen.plan, ink=parts.ink()), "The plan as a tree", key="plan_tree"
-        )
-    with text:
-        st.code(chosen.plan.to_text(), language=None)
-    with document:
-        st.code(json.dumps(chosen.plan.document, indent=2), language="json", height=420)
-
-
-def _plan_words(plan: StoredPlan, view: View) -> str:
-    first, last = (t.astimezone(view.zone) for t in (plan.first_seen, plan.last_seen))
-    kind = "generic plan" if plan.is_generic else "plan with its parameters"
-    return (
-        f"{kind}, cost {plan.total_cost:,.0f}, seen {first:%d %b %H.%M} to {last:%d %b %H.%M}, "
-        f"shape {plan.shape_hash[:8]}"
-    )
 
 
 def helping(stored: Sequence[StoredSuggestion], fingerprint: int) -> list[Suggestion]:

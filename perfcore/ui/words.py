@@ -149,7 +149,12 @@ def plain(text: str) -> str:
     >>> print(plain(":red[x] *a* <b>"))
     \\:red\\[x\\] \\*a\\* \\<b\\>
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", one_line(text))
+    unlinked = _ADDRESS.sub("\\g<0>\u2060", one_line(text))
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", unlinked)
+
+
+# Addresses become links after escapes were taken off; an unseen joiner in them keeps them text.
+_ADDRESS = re.compile(r"https?:(?=//)|www(?=\.)|(?<=\w)@(?=[-\w]+\.\w)", re.IGNORECASE)
 
 
 def code(text: str) -> str:
