@@ -23,6 +23,8 @@ if now.empty:
     system.no_statements(frame.read(read.collection_state))
     st.stop()
 
+executed = frame.read(coverage.seen_executions, view.range)
+seen.unseen_statements(coverage.unseen_statements(now, executed))
 targets = frame.read(read.targets)
 for target in targets:
     completeness.notice(
@@ -30,8 +32,6 @@ for target in targets:
         view,
         target.name if len(targets) > 1 else "",
     )
-executed = frame.read(coverage.seen_executions, view.range)
-seen.unseen_statements(coverage.unseen_statements(now, executed))
 needle, sort = parts.filters("query", SORTS, "Filter by SQL text")
 found = parts.chosen(tags.chosen(now), needle, ["text", "queryid"])
 with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open it"):

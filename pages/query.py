@@ -3,7 +3,7 @@
 import streamlit as st
 
 from perfcore import charts
-from perfcore.aggregate import statements
+from perfcore.aggregate import coverage, statements
 from perfcore.aggregate.completeness import query_list_state
 from perfcore.aggregate.plans import plan_history
 from perfcore.store import read
@@ -29,13 +29,10 @@ past = frame.read(statements.statement_trend, view.compared, *which) if view.com
 
 query.statement_text(detail)
 completeness.notice(frame.read(query_list_state, view.range, detail.target_id), view)
-query.tiles(
-    frame.read(statements.statement_table, view.range),
-    frame.read(statements.statement_table, view.baseline),
-    trend,
-    detail,
-    view,
-)
+now = frame.read(statements.statement_table, view.range)
+query.tiles(now, frame.read(statements.statement_table, view.baseline), trend, detail, view)
+executed = frame.read(coverage.seen_executions, view.range)
+query.times(now, coverage.unseen_statements(now, executed), detail, view)
 
 board = parts.Board()
 with board.card("Course", "drag to select a range", span=2):

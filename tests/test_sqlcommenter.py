@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from perfcore.collect.statements import describe, is_own
+from perfcore.collect.statements import (
+    describe,
+    find_extension,
+    is_own,
+    queryid_of,
+    read_statements,
+)
+from perfcore.collect.target import identify
+from perfcore.collect.texts import read_texts
 from perfcore.db import MARKER, QUERIES, connect, query
 from perfcore.normalise import fingerprint, normalise
 from perfcore.sqlcommenter import Tags, is_marked, tags, without_tags
@@ -164,13 +172,15 @@ def test_tags_come_back_from_the_server_and_never_split_a_statement(dsn: str) ->
         for route in ("/first", "/second"):
             connection.execute((statement + written({"route": route})).encode())
         connection.execute(f'SELECT 1 AS "{MARKER}"'.encode())
-        found = connection.execute(
-            "SELECT queryid, query FROM public.pg_stat_statements"
-        ).fetchall()
-    kept = describe((int(queryid), str(text)) for queryid, text in found)
-    ours = [text for _, fp, text in kept if fp == fingerprint(statement)]
-    assert [tags(text).route for text in ours] == ["/first"]
-    assert any(MARKER in text for _, _, text in kept)
+        extension = find_extension(connection)
+        who = identify(connection)
+        entries = read_statements(connection, extension, who).entries
+        wanted = [queryid_of(key) for key in entries]
+        texts = read_texts(connection, extension.schema, who.database_oid, wanted)
+        found = describe((t.queryid, t.text) for some in texts for t in some)
+    ours = [t for _, fp, t in found if fp == fingerprint(statement)]
+    assert [tags(t).route for t in ours] == ["/first"]
+    assert any(MARKER in t for _, _, t in found)
 
 
 def test_the_words_say_who() -> None:

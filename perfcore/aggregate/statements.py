@@ -23,7 +23,7 @@ from perfcore.aggregate.frames import (
     frame,
     ratio,
 )
-from perfcore.aggregate.merge import Merged, merge_rows
+from perfcore.aggregate.merge import Merged, merge_rows, quantiles
 from perfcore.normalise import fingerprint_hex, from_hex
 from perfcore.store.fetch import fetch, snapshot
 from perfcore.store.read import StatementDetail, StoredPlan, plans, statement
@@ -54,8 +54,8 @@ __all__ = [
 _TABLE = {
     "target_id": WHOLE, "fingerprint": WHOLE, "queryid": WHOLE, "text": TEXT, "calls": WHOLE,
     "total_ms": NUMBER, "mean_ms": NUMBER, "share_of_db_time": NUMBER, "rows": WHOLE,
-    "hit_ratio": NUMBER, "temp_blks_written": WHOLE, "p95_ms": NUMBER, "endpoints": WHOLE,
-    "slow_count": WHOLE,
+    "hit_ratio": NUMBER, "temp_blks_written": WHOLE, "p50_ms": NUMBER, "p95_ms": NUMBER,
+    "p99_ms": NUMBER, "endpoints": WHOLE, "slow_count": WHOLE,
 }  # fmt: skip
 _TREND = {
     "time": TIME, "calls_per_min": NUMBER, "mean_ms": NUMBER, "p95_ms": NUMBER, "partial": FLAG,
@@ -119,7 +119,7 @@ def _statement(row: tuple[Any, ...], merged: Mapping[int, Merged], all_ms: float
         "rows": rows,
         "hit_ratio": ratio(hit, hit + read),
         "temp_blks_written": temp,
-        "p95_ms": merged.get(fingerprint, Merged()).quantile(0.95),
+        **quantiles(merged.get(fingerprint, Merged())),
         "endpoints": endpoints,
         "slow_count": slow,
     }

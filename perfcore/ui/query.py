@@ -9,7 +9,8 @@ import streamlit as st
 
 from perfcore.store.read import StatementDetail, StoredSilence, StoredSuggestion
 from perfcore.types import Suggestion
-from perfcore.ui import parts, tables, words
+from perfcore.ui import coverage, parts, tables, words
+from perfcore.ui.tags import tags_line
 from perfcore.ui.timerange import View
 
 
@@ -57,6 +58,50 @@ def tiles(
         )
 
 
+def times(now: pd.DataFrame, unseen: pd.DataFrame, detail: StatementDetail, view: View) -> None:
+    """Draw what one execution takes: by the server, and as applications measured it."""
+    board = parts.Board(2, least_width_px=340)
+    with board.card("By the server", _since(detail, view), help=_BY_SERVER):
+        if (server := detail.server) is None:
+            st.caption("The server has told no times of it since the collector watches.")
+        else:
+            _numbers(
+                ("min", server.min_ms),
+                ("mean", server.mean_ms),
+                ("max", server.max_ms),
+                ("std. deviation", server.stddev_ms),
+            )
+    row = _row(now, detail)
+    with board.card("By the application", "in the range", help=coverage.PERCENTILES):
+        if row is not None and not words.is_missing(row["p95_ms"]):
+            _numbers(*((name, float(row[f"{name}_ms"])) for name in ("p50", "p95", "p99")))
+        if line := coverage.coverage_line(unseen, detail):
+            st.markdown(f":small[{line}]")
+        elif row is None:
+            st.caption("It did not run in this range.")
+
+
+_BY_SERVER = (
+    "pg_stat_statements keeps mean, extremes and standard deviation of all executions since its "
+    "entry began, and no percentiles; network and waiting for a connection are not in them."
+)
+
+
+def _since(detail: StatementDetail, view: View) -> str:
+    if detail.server is None:
+        return ""
+    calls = f"{words.count(detail.server.calls)} calls"
+    if detail.server.counted_since is None:
+        return f"{calls} since the statistics began"
+    return f"{calls} since {detail.server.counted_since.astimezone(view.zone):%d %b %H:%M}"
+
+
+def _numbers(*numbers: tuple[str, float]) -> None:
+    with st.container(horizontal=True, gap="large"):
+        for label, value in numbers:
+            st.markdown(f":small[:gray[{label}]]  \n**{words.ms(value)}**", width="content")
+
+
 def _row(table: pd.DataFrame, detail: StatementDetail) -> pd.Series | None:
     found = table[
         (table["target_id"] == detail.target_id) & (table["fingerprint"] == detail.fingerprint)
@@ -99,6 +144,8 @@ def statement_text(detail: StatementDetail) -> None:
         f"{words.plain(detail.target)} · queryid {detail.queryid}"
         + (f" and {len(detail.queryids) - 1} more" if len(detail.queryids) > 1 else "")
     )
+    if line := tags_line(detail):
+        st.markdown(f":small[{line}]")
 
 
 def findings(suggestions: Sequence[Suggestion]) -> None:

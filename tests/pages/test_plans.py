@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -103,6 +104,27 @@ def test_a_statement_without_a_plan_says_why_and_what_to_do(
     words = said(app).replace("\\", "")
     assert "permission denied for table orders" in words
     assert "GRANT SELECT ON orders" in words
+
+
+def test_the_servers_times_stand_beside_the_applications(
+    app: AppTest, seeded: Seeded, store: str
+) -> None:
+    assert "has told no times" in show(app, "query", queryid="7001")
+    with connect(store) as connection:
+        connection.execute(
+            "UPDATE perfcore.statements SET server_calls = 900, min_exec_time_ms = 1.5,"
+            " mean_exec_time_ms = 141, max_exec_time_ms = 2500, stddev_exec_time_ms = 33.4,"
+            " counted_since = %s WHERE queryid = 7001",
+            (seeded.start,),
+        )
+    st.cache_data.clear()
+    app.run()
+    words = said(app)
+    for told in ("min]]  \n**1.5 ms**", "mean]]  \n**141 ms**", "max]]  \n**2.5 s**",
+                 "deviation]]  \n**33.4 ms**", "900 calls since"):  # fmt: skip
+        assert told in words
+    assert "p50]]  \n**1" in words and "p99]]  \n**" in words
+    assert re.search(r"A hook saw (all|[\d.]+ %) of its", words)
 
 
 def paste(app: AppTest, text: str, other: str = "") -> str:
