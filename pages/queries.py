@@ -3,8 +3,9 @@
 import streamlit as st
 
 from perfcore.aggregate import statements
+from perfcore.aggregate.completeness import query_list_state
 from perfcore.store import read
-from perfcore.ui import frame, parts, system, tables, words
+from perfcore.ui import completeness, frame, parts, system, tables, words
 
 SORTS = {
     "total time": "total_ms",
@@ -21,6 +22,13 @@ if now.empty:
     system.no_statements(frame.read(read.collection_state))
     st.stop()
 
+targets = frame.read(read.targets)
+for target in targets:
+    completeness.notice(
+        frame.read(query_list_state, view.range, target.target_id),
+        view,
+        target.name if len(targets) > 1 else "",
+    )
 needle, sort = parts.filters("query", SORTS, "Filter by SQL text")
 found = parts.chosen(now, needle, ["text", "queryid"])
 with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open it"):
@@ -32,7 +40,6 @@ with parts.card("Queries", f"{len(found)} of {len(now)} · click a row to open i
         sort=SORTS[sort],
         full=True,
     )
-targets = frame.read(read.targets)
 for target in targets:
     used = frame.read(statements.tables, view.range, target.target_id)
     if used.empty:

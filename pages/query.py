@@ -4,8 +4,9 @@ import streamlit as st
 
 from perfcore import charts
 from perfcore.aggregate import statements
+from perfcore.aggregate.completeness import query_list_state
 from perfcore.store import read
-from perfcore.ui import advice, frame, parts, query, tables
+from perfcore.ui import advice, completeness, frame, parts, query, tables
 
 view = frame.view()
 queryid = frame.number_parameter("queryid")
@@ -25,6 +26,7 @@ trend = frame.read(statements.statement_trend, view.range, *which)
 past = frame.read(statements.statement_trend, view.compared, *which) if view.compared else None
 
 query.statement_text(detail)
+completeness.notice(frame.read(query_list_state, view.range, detail.target_id), view)
 query.tiles(
     frame.read(statements.statement_table, view.range),
     frame.read(statements.statement_table, view.baseline),

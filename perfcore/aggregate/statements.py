@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy
 
+from perfcore.aggregate.completeness import lost_minutes
 from perfcore.aggregate.endpoints import trend_buckets
 from perfcore.aggregate.frames import (
     ANY,
@@ -63,6 +64,8 @@ _ENDPOINTS = {
     "service": TEXT, "endpoint": TEXT, "calls": WHOLE, "requests": WHOLE,
     "calls_per_request": NUMBER, "total_ms": NUMBER, "mean_ms": NUMBER,
 }  # fmt: skip
+# A rate taken from less of a step than this would be an accident.
+_KNOWN_AT_LEAST = 0.05
 _SLOW = {
     "occurred_at": TIME, "service": TEXT, "endpoint": TEXT, "fingerprint": WHOLE,
     "queryid": MAYBE_WHOLE, "text": TEXT, "duration_ms": NUMBER, "parameters": ANY,
@@ -131,8 +134,9 @@ def statement_trend(
 ) -> pd.DataFrame:
     """Return calls and times of a statement in at most 240 steps.
 
-    `calls_per_min` and `mean_ms` are the server's, `p95_ms` the applications'. A reading
-    counts for the step in which it ended.
+    `calls_per_min` and `mean_ms` are the server's, `p95_ms` the applications'. A reading is
+    spread over the steps that it covers. Where nothing is known of what the server counted,
+    calls are nan and not 0; rates are taken over the time that is known.
     """
     buckets, resolution = trend_buckets(r, now)
     age = (now or datetime.now(UTC)) - r.start
@@ -148,17 +152,22 @@ def statement_trend(
     names = [fingerprint_hex(fingerprint)]
     with snapshot(store) as seen:
         counted = {at: (calls, ms) for at, calls, ms in seen.rows("statements_trend", filters)}
+        gaps = list(seen.rows("statements_trend_gaps", filters))
         timed = rollups(
             seen, buckets.range, MetricType.DATABASE_QUERY, None, names, resolution, now
         )
     merged = merge_rows(timed, [buckets.of(row.bucket_start) for row in timed])
     known = {*counted, *merged}
+    lost = lost_minutes(buckets, ((start, end) for start, end, _ in gaps))
+    wholly = lost_minutes(buckets, ((start, end) for start, end, is_whole in gaps if is_whole))
     return frame(
         _TREND,
         (
             {
                 "time": at,
-                "calls_per_min": calls / buckets.minutes(at),
+                "calls_per_min": _rate(
+                    calls, buckets.minutes(at), lost.get(at, 0.0), wholly.get(at, 0.0)
+                ),
                 "mean_ms": ratio(total_ms, calls),
                 "p95_ms": merged.get(at, Merged()).quantile(0.95),
                 "partial": buckets.is_partial(at),
@@ -167,6 +176,13 @@ def statement_trend(
             for calls, total_ms in [counted.get(at, (0, 0.0))]
         ),
     )
+
+
+def _rate(calls: float, minutes: float, lost: float, wholly_lost: float) -> float:
+    """Return calls per minute of what is known of a step, nan when none of it is."""
+    if lost >= minutes * (1 - _KNOWN_AT_LEAST):
+        return float("nan")
+    return calls / (minutes - wholly_lost)
 
 
 def statement_endpoints(store: sqlalchemy.Engine, r: TimeRange, fingerprint: int) -> pd.DataFrame:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psutil
 import psycopg
+from psycopg.rows import TupleRow
 
 from perfcore.collect.reading import Collector
 from perfcore.collect.target import Connection, open_target
 from perfcore.config import Config
-from perfcore.db import connect, query, redact
+from perfcore.db import ImpatientConnection, connect, query, redact
 from perfcore.errors import ConfigurationError
 from perfcore.histogram import Histogram
 from perfcore.store import rollup, targets
@@ -34,6 +38,9 @@ _BACKOFF_START_S = 1.0
 _BACKOFF_LIMIT_S = 60.0
 _JOIN_LIMIT_S = 10.0
 _WATCH_INTERVAL_S = 5.0
+_STORE_ANSWER_S = 30.0
+OWN_SHARE_LIMIT = 0.005
+_SLOWEST = 32  # times the configured interval
 _TARGET_LOCK = 0x5043  # the first half of the store's advisory lock, the second is the target
 
 
@@ -75,9 +82,36 @@ def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+@dataclass
+class Pace:
+    """How long to wait before a target is read again.
+
+    Twice as long after each reading that took more than 0.5 % of the time since the one before,
+    and half as long again once there is room for it.
+    """
+
+    interval_s: float
+    factor: int = 1
+
+    def after(self, own_share: float | None) -> float:
+        """Return the seconds to wait, after our statements took that share; None is unknown.
+
+        >>> pace = Pace(10)
+        >>> [pace.after(share) for share in (0.001, 0.02, 0.011, 0.004, 0.001)]
+        [10, 20, 40, 40, 20]
+        """
+        if own_share is None:
+            return self.interval_s * self.factor
+        if own_share > OWN_SHARE_LIMIT:
+            self.factor = min(self.factor * 2, _SLOWEST)
+        elif own_share < OWN_SHARE_LIMIT / 2.5:
+            self.factor = max(self.factor // 2, 1)
+        return self.interval_s * self.factor
+
+
 def _watcher(name: str, dsn: str, config: Config, stop: threading.Event) -> Callable[[], None]:
     def attempt() -> None:
-        with _open_store(config) as store:
+        with _open_store(config, ImpatientConnection) as store:
             watch_target(name, dsn, store, config, stop=stop)
 
     return lambda: _persist(f"target {name}", attempt, stop)
@@ -87,15 +121,24 @@ def _persist(what: str, attempt: Callable[[], None], stop: threading.Event) -> N
     """Run `attempt` until it returns; after a lost connection, again, ever less often."""
     pause_s = _BACKOFF_START_S
     while not stop.is_set():
-        began = datetime.now(UTC)
+        began = time.monotonic()
         try:
             attempt()
             return
         except psycopg.Error as error:
-            lasted_s = (datetime.now(UTC) - began).total_seconds()
-            pause_s = _BACKOFF_START_S if lasted_s > 60 else min(pause_s * 2, _BACKOFF_LIMIT_S)
+            lasted_s = time.monotonic() - began
+            pause_s = (
+                _BACKOFF_START_S
+                if lasted_s > _BACKOFF_LIMIT_S
+                else min(pause_s * 2, _BACKOFF_LIMIT_S)
+            )
             log.warning("%s: %s; again in %.0f s", what, str(error).strip(), pause_s)
-        stop.wait(pause_s)
+        stop.wait(jittered(pause_s))
+
+
+def jittered(pause_s: float) -> float:
+    """Return between half of the pause and all of it, so that collectors do not come at once."""
+    return pause_s * random.uniform(0.5, 1.0)
 
 
 def watch_target(
@@ -115,11 +158,12 @@ def watch_target(
         with open_target(dsn) as target:
             _warn_of_rights(name, target)
             collector = Collector(target, store, target_id, config.slow_query_ms)
+            pace = Pace(config.collect_interval_s)
             while not stop.is_set():
                 report = collector.collect()
                 for problem in report.problems:
                     log.debug("target %s: %s", name, problem)
-                stop.wait(config.collect_interval_s)
+                stop.wait(pace.after(report.own_share))
     except psycopg.Error as error:
         if not store.closed:
             reason = redact(str(error).strip())
@@ -142,8 +186,13 @@ def _elected(store: Connection, lock: dict[str, int]) -> bool:
     return bool(row and row[0])
 
 
-def _open_store(config: Config) -> Connection:
-    return connect(config.store, autocommit=True)
+def _open_store(
+    config: Config, factory: type[psycopg.Connection[TupleRow]] = psycopg.Connection
+) -> Connection:
+    connection = connect(config.store, autocommit=True, factory=factory)
+    if isinstance(connection, ImpatientConnection):
+        connection.answer_timeout_s = _STORE_ANSWER_S
+    return connection
 
 
 def _roll_forever(config: Config, stop: threading.Event) -> None:

@@ -6,19 +6,34 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
 from perfcore.collect import statements
 from perfcore.collect.plans import PASS_LIMIT_S, Agenda, explain_generic
-from perfcore.collect.target import Connection, Identity, changed_server, identify, read
+from perfcore.collect.target import (
+    Connection,
+    Identity,
+    changed_server,
+    identify,
+    read,
+    same_epoch,
+)
+from perfcore.collect.texts import TextsUnreadable, read_texts
 from perfcore.errors import PlanningFailed, StatementRefused
 from perfcore.store import targets
-from perfcore.store.targets import IndexEvent, StoredSnapshot
+from perfcore.store.targets import Gap, IndexEvent, SnapshotTaken, StoredSnapshot
 
 log = logging.getLogger(__name__)
 
+NEWEST_MAJOR = 18
+CLOCK_SKEW_S = 5.0
+# Fingerprinting many long texts takes a while; the rest is for the next pass.
+TEXTS_LIMIT_S = 5.0
+TEXTS_AGAIN_S = 600.0
+_DATABASE = "pg_stat_database"
 _DATABASE_COUNTERS = (
     "blks_hit", "blks_read", "xact_commit", "xact_rollback", "temp_bytes", "deadlocks",
 )  # fmt: skip
@@ -36,6 +51,11 @@ class PassReport:
     statement_deltas: int = 0
     plans: int = 0
     problems: tuple[str, ...] = ()
+    own_share: float | None = None  # of the time since the last pass, in our own statements
+
+
+class ServerChanged(Exception):
+    """Another server answered in the middle of a pass: nothing it said can be put together."""
 
 
 @dataclass
@@ -50,20 +70,29 @@ class Collector:
     own: set[int] = field(default_factory=set)  # queryids of our own statements
     known: set[int] = field(default_factory=set)  # queryids whose text is in the store
     missing: set[str] = field(default_factory=set)  # indexes that one pass did not find
+    asked: dict[int, float] = field(default_factory=dict)  # when a text was not to be had
+    hex_texts: int = 0  # texts that were no UTF-8
+    own_share: float | None = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def collect(self) -> PassReport:
         """Make one pass. What the target refuses is named in the report, and the rest goes on.
 
         psycopg.Error passes through when the target's or the store's connection is lost.
         """
+        asked_at = self.clock()
         who = identify(self.target)
-        problems: list[str] = []
+        problems = [
+            clock_problem(who, asked_at + (self.clock() - asked_at) / 2),
+            version_problem(who.server_version),
+        ]
+        self.own_share = None
         counts = {"statements": 0, "plans": 0}
 
         def part(name: str, work: Callable[[Identity], int | str]) -> None:
             try:
                 result = work(who)
-            except psycopg.Error as error:
+            except (psycopg.Error, ServerChanged, SnapshotTaken) as error:
                 if self.target.closed or self.store.closed:
                     raise
                 problems.append(f"{name}: {str(error).strip()}")
@@ -87,23 +116,31 @@ class Collector:
             database=who.database,
             system_identifier=who.system_identifier,
             last_error="; ".join(p for p in problems if p),
+            is_standby=who.is_standby,
         )
-        return PassReport(counts["statements"], counts["plans"], tuple(p for p in problems if p))
+        return PassReport(
+            counts["statements"], counts["plans"], tuple(p for p in problems if p), self.own_share
+        )
+
+    def _confirm(self, who: Identity) -> None:
+        """Raise ServerChanged when it is not the server of the pass's beginning that answers."""
+        if what := changed_server(who.epoch(None), identify(self.target).epoch(None)):
+            raise ServerChanged(f"{what} in the middle of a reading, which was thrown away")
 
     def _mark_server(self, who: Identity) -> int:
         """Mark a restart, a failover or a reset of the database's statistics."""
         before = targets.read_snapshot(self.store, self.target_id, "server")
         epoch = who.epoch(who.stats_reset)
-        if before and before.epoch == epoch:
+        if before and same_epoch(before.epoch, epoch):
             return 0
         with self.store.transaction():
             if before:
-                what = changed_server(before.epoch, who)
+                what = changed_server(before.epoch, epoch)
                 kind = "restart" if what else "statistics reset"
                 targets.add_marker(
                     self.store, self.target_id, kind, what or "database statistics reset"
                 )
-            self._save("server", who, epoch, {})
+            self._save("server", who, epoch, {}, before)
         return 0
 
     def _settings(self, who: Identity) -> int:
@@ -129,75 +166,125 @@ class Collector:
         extension = statements.find_extension(self.target)
         if extension.problem:
             return extension.problem
-        reset = read(self.target, "statements_epoch", extension_schema=extension.schema)
-        stats_reset = reset[0]["stats_reset"]
-        now = statements.read_counters(self.target, extension.schema)
-        if not now:
+        before = targets.read_snapshot(self.store, self.target_id, statements.VIEW)
+        now = statements.read_statements(self.target, extension, who)
+        self._confirm(who)
+        if not now.entries and not now.hidden:
             # Not even our own: nothing is counted, or nothing is named.
             return (
                 "pg_stat_statements shows no statement: set pg_stat_statements.track = 'top' "
                 "and compute_query_id = 'auto'"
             )
-        withheld = self._learn_texts(extension.schema, now)
-        epoch = who.epoch(stats_reset)
-        before = targets.read_snapshot(self.store, self.target_id, "pg_stat_statements")
-        same = before is not None and before.epoch == epoch
-        deltas = statements.differences(before.body, now) if before and same else {}
-        rows: list[dict[str, Any]] = [
-            {"target_id": self.target_id, "queryid": q, "end": who.now,
-             "start": before.taken_at if before else who.now, **d}
-            for q, d in deltas.items()
-            if q in self.known
+        problem = self._learn_texts(extension.schema, who, now)
+        step = statements.advance(
+            before, who, extension.stats_reset, now, is_own=self.own.__contains__
+        )
+        self.own_share = step.own_share
+        self._write_statements(step, now)
+        if now.hidden:
+            return (
+                f"{now.hidden} statements of other roles are withheld: "
+                "GRANT pg_read_all_stats TO the role that collects"
+            )
+        return problem or len(step.deltas)
+
+    def _write_statements(self, step: statements.Advance, now: statements.Reading) -> None:
+        """Write a reading down: its differences, its gap and its snapshot, or nothing of it."""
+        rows = [
+            {"target_id": self.target_id, "queryid": q, "start": step.start,
+             "end": step.snapshot.taken_at, **d}
+            for q, d in step.deltas.items()
         ]  # fmt: skip
         with self.store.transaction():
+            targets.save_snapshot(
+                self.store, self.target_id, statements.VIEW, step.snapshot, step.expected
+            )
             targets.run_many(self.store, "store_insert_statement_delta", rows)
-            targets.save_statements_seen(
-                self.store, self.target_id, [row["queryid"] for row in rows]
+            if step.interval:
+                targets.save_interval(self.store, self.target_id, step.interval)
+            if step.gap:
+                targets.save_gap(self.store, self.target_id, step.gap)
+                self._mark_gap(step.gap)
+            # Without a reading before it all are new, as far as the store knows.
+            ran = step.deltas.keys() if step.expected else self.known
+            targets.save_server_times(
+                self.store, self.target_id, statements.server_times(now.entries, ran)
             )
-            self._save("pg_stat_statements", who, epoch, now)
-            if before and not same and not changed_server(before.epoch, who):
-                targets.add_marker(
-                    self.store, self.target_id, "statistics reset", "pg_stat_statements reset"
-                )
-        if withheld:
-            return (
-                f"the texts of {withheld} statements are withheld: "
-                "GRANT pg_monitor TO the role that collects"
-            )
-        return len(rows)
 
-    def _learn_texts(self, schema: str, now: statements.Reading) -> int:
-        """Fetch the texts of new statements; return how many the server withheld."""
+    def _mark_gap(self, gap: Gap) -> None:
+        """Name a gap in a marker; what happened to the whole server has its own."""
+        if gap.queryids is None and gap.reason == "statistics reset":
+            targets.add_marker(self.store, self.target_id, gap.reason, "pg_stat_statements reset")
+        elif gap.queryids is not None:
+            label = {
+                "eviction": "pg_stat_statements is full: statements evicted",
+                "statistics reset": "statistics of single statements reset",
+                "rights changed": "rights to see statements changed",
+            }.get(gap.reason, "statements evicted or reset")
+            targets.add_marker_once_an_hour(self.store, self.target_id, gap.reason, label)
+
+    def _learn_texts(self, schema: str, who: Identity, now: statements.Reading) -> str:
+        """Fetch the texts of new statements; return in words what is wrong with any."""
         if not self.known:
             self.known = targets.read_statement_ids(self.store, self.target_id)
-        new = {statements.queryid_of(key) for key in now} - self.known - self.own
-        texts = statements.read_texts(self.target, schema, new)
-        described = statements.describe(texts.items())
-        targets.save_statements(self.store, self.target_id, described)
-        self.known |= {queryid for queryid, _, _ in described}
-        self.own |= texts.keys() - self.known
-        return len(new - texts.keys())
+        began = time.monotonic()
+        self.asked = {q: at for q, at in self.asked.items() if began - at < TEXTS_AGAIN_S}
+        queryids = {statements.queryid_of(key) for key in now.entries}
+        new = queryids - self.known - self.own - self.asked.keys()
+        problem = ""
+        try:
+            for texts in read_texts(self.target, schema, who.database_oid, new):
+                described = statements.describe((t.queryid, t.text) for t in texts)
+                targets.save_statements(self.store, self.target_id, described)
+                self.known |= {queryid for queryid, _, _ in described}
+                self.own |= {t.queryid for t in texts} - self.known
+                self.hex_texts += sum(t.is_hex for t in texts)
+                if time.monotonic() - began > TEXTS_LIMIT_S:
+                    break
+            else:
+                # The server has none for these: to ask at each pass would cost it much.
+                self.asked |= dict.fromkeys(new - self.known - self.own, began)
+        except (psycopg.Error, TextsUnreadable) as error:
+            if self.target.closed or self.store.closed:
+                raise
+            self.asked |= dict.fromkeys(new - self.known - self.own, began)
+            problem = f"texts of statements: {str(error).strip()}"
+        if self.hex_texts and not problem:
+            return f"{self.hex_texts} texts in database {who.database} are not UTF-8: shown as hex"
+        return problem
 
     def _database(self, who: Identity) -> int:
+        before = targets.read_snapshot(self.store, self.target_id, _DATABASE)
         row = read(self.target, "target_database")[0]
+        self._confirm(who)
         now = {name: int(row[name]) for name in _DATABASE_COUNTERS}
-        before = self._last("pg_stat_database", who)
+        epoch = who.epoch(who.stats_reset)
         with self.store.transaction():
-            change = _change(before.body, now) if before else None
-            if before and change is not None:
+            self._save(_DATABASE, who, epoch, now, before)
+            if before is None:
+                return 0
+            start = min(before.taken_at, who.now)
+            same = same_epoch(before.epoch, epoch)
+            change = _change(before.body, now) if same else None
+            if change is None:
+                reason = changed_server(before.epoch, epoch) or "statistics reset"
+                targets.save_gap(self.store, self.target_id, Gap(_DATABASE, start, who.now, reason))
+            else:
                 targets.run(
                     self.store, "store_insert_database_delta", target_id=self.target_id,
-                    start=before.taken_at, end=who.now, backends=row["backends"],
+                    start=start, end=who.now, backends=row["backends"],
                     database_bytes=row["database_bytes"], **change,
                 )  # fmt: skip
-            self._save("pg_stat_database", who, who.epoch(who.stats_reset), now)
         return 0
 
     def _tables(self, who: Identity) -> int:
+        stored = targets.read_snapshot(self.store, self.target_id, "pg_stat_user_tables")
         rows = read(self.target, "target_tables")
+        self._confirm(who)
+        epoch = who.epoch(who.stats_reset)
+        before = stored if stored and same_epoch(stored.epoch, epoch) else None
         now = {str(r["oid"]): {name: int(r[name]) for name in _TABLE_COUNTERS} for r in rows}
         names = {str(r["oid"]): (r["schema_name"], r["table_name"]) for r in rows}
-        before = self._last("pg_stat_user_tables", who)
         deltas = []
         for oid, counters in now.items():
             # A table that was not there counts from 0: it was made in between.
@@ -207,30 +294,38 @@ class Collector:
                 schema_name, table_name = names[oid]
                 deltas.append(
                     {"target_id": self.target_id, "schema_name": schema_name,
-                     "table_name": table_name, "start": before.taken_at, "end": who.now, **change}
+                     "table_name": table_name, "start": min(before.taken_at, who.now),
+                     "end": who.now, **change}
                 )  # fmt: skip
         with self.store.transaction():
+            self._save("pg_stat_user_tables", who, epoch, now, stored)
             targets.run_many(self.store, "store_insert_table_delta", deltas)
-            self._save("pg_stat_user_tables", who, who.epoch(who.stats_reset), now)
         return len(deltas)
 
-    def _indexes(self, who: Identity) -> int:
+    def _indexes(self, who: Identity) -> int | str:
         """Notice indexes that came or went without Perfcore's doing."""
-        now = {str(r["oid"]): _index(r) for r in read(self.target, "target_indexes")}
         before = targets.read_snapshot(self.store, self.target_id, "indexes")
-        same_database = before is not None and before.epoch == _place(who)
-        if before and same_database:
+        rows = read(self.target, "target_indexes")
+        # One that is dropped while it is read has no definition, and is not locked.
+        now = {str(r["oid"]): _index(r) for r in rows if r["definition"] or r["is_locked"]}
+        events: list[IndexEvent] = []
+        kept: dict[str, Any] = {}
+        if before and before.epoch == _place(who):
+            for oid, row in now.items():
+                if row["definition"] is None:
+                    now[oid] = before.body.get(oid, row)
             events, kept = index_events(before.body, now, self.missing)
-            self.missing = set(kept)
-            with self.store.transaction():
-                for event in events:
-                    targets.save_index_event(self.store, self.target_id, event)
-                self._save("indexes", who, _place(who), {**now, **kept})
-            if events:
-                self.agenda.forget()
-            return len(events)
-        self._save("indexes", who, _place(who), now)
-        return 0
+        with self.store.transaction():
+            self._save("indexes", who, _place(who), {**now, **kept}, before)
+            for event in events:
+                targets.save_index_event(self.store, self.target_id, event)
+        self.missing = set(kept)
+        if events:
+            self.agenda.forget()
+        locked = sorted({str(r["table_name"]) for r in rows if r["is_locked"]})
+        if locked:
+            return f"locked (ACCESS EXCLUSIVE) and skipped: {', '.join(locked[:10])}"
+        return len(events)
 
     def _plans(self, who: Identity) -> int | str:
         candidates = targets.plan_candidates(self.store, self.target_id, self.slow_ms)
@@ -252,16 +347,39 @@ class Collector:
             stored += 1
         return f"plans: {refused}" if refused else stored
 
-    def _last(self, view: str, who: Identity) -> StoredSnapshot | None:
-        """Return the last reading of a view of the database, if it can be subtracted from."""
-        before = targets.read_snapshot(self.store, self.target_id, view)
-        same = before is not None and before.epoch == who.epoch(who.stats_reset)
-        return before if same else None
-
-    def _save(self, view: str, who: Identity, epoch: str, body: Any) -> None:
+    def _save(
+        self, view: str, who: Identity, epoch: str, body: Any, before: StoredSnapshot | None
+    ) -> None:
         targets.save_snapshot(
-            self.store, self.target_id, view, StoredSnapshot(who.now, epoch, body)
-        )
+            self.store, self.target_id, view, StoredSnapshot(who.now, epoch, body),
+            before.taken_at if before else None,
+        )  # fmt: skip
+
+
+def clock_problem(who: Identity, at: datetime) -> str:
+    """Return in words by how much the target's clock is off ours, "" up to five seconds."""
+    ahead_s = (who.now - at).total_seconds()
+    if abs(ahead_s) <= CLOCK_SKEW_S:
+        return ""
+    return (
+        f"the target's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the "
+        "collector's, and its statements are shown at the times of its clock: let both follow NTP"
+    )
+
+
+def version_problem(server_version: int) -> str:
+    """Return in words that a server is newer than what this version knows, else "".
+
+    >>> version_problem(180006)
+    ''
+    """
+    major = server_version // 10000
+    if major <= NEWEST_MAJOR:
+        return ""
+    return (
+        f"PostgreSQL {major} is newer than {NEWEST_MAJOR}, the newest that this version of "
+        "Perfcore knows: what it cannot read is missing; upgrade Perfcore"
+    )
 
 
 def index_events(
@@ -272,8 +390,8 @@ def index_events(
     """Return what became of indexes between two readings, and those to wait a pass for.
 
     An index of a table that is new, or gone, is not an event of its own; nor is one built
-    anew under its name (REINDEX). A vanished index counts at the second reading without it:
-    whoever took it back may still be writing so down.
+    anew under its name (REINDEX), or whose table was renamed. A vanished index counts at the
+    second reading without it: whoever took it back may still be writing so down.
     """
     old_names = {row["name"]: row for row in before.values()}
     new_names = {row["name"]: row for row in now.values()}
@@ -281,9 +399,12 @@ def index_events(
     new_tables = {row["table_oid"] for row in now.values()}
     events, kept = [], {}
     for oid, row in now.items():
+        # Of one that was locked at first, no definition is known.
         old = old_names.get(row["name"])
+        if oid in before or row["definition"] is None:
+            continue
         if row["table_oid"] in old_tables and (
-            old is None or old["definition"] != row["definition"]
+            old is None or old["definition"] not in (None, row["definition"])
         ):
             events.append(_event("create_index", oid, row))
     for oid, row in before.items():

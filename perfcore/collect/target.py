@@ -20,18 +20,23 @@ Connection = psycopg.Connection[TupleRow]
 CATALOGUE_TIMEOUT_MS = 1000
 TEXTS_TIMEOUT_MS = 5000
 LOCK_TIMEOUT_MS = 100
+ANSWER_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which server answered; equal `epoch`s mean that its counters can be subtracted."""
+    """Which server answered; counters of equal epochs (`same_epoch`) can be subtracted."""
 
     system_identifier: str
     timeline: int
     started_at: datetime
+    launched_at: datetime | None  # the last crash or start; None without pg_read_all_stats
+    is_standby: bool
     server_version: int
     database: str
+    database_oid: int
     stats_reset: datetime | None
+    active_ms: float | None  # of the database's sessions since the reset; None up to 13
     now: datetime  # by the target's own clock
 
     @property
@@ -39,8 +44,10 @@ class Identity:
         """Return what a restart, a failover or another server behind the DSN changes."""
         return {
             "system_identifier": self.system_identifier,
+            "database_oid": str(self.database_oid),
             "timeline": str(self.timeline),
             "started_at": self.started_at.isoformat(),
+            "launched_at": self.launched_at.isoformat() if self.launched_at else "",
         }
 
     def epoch(self, stats_reset: datetime | None) -> str:
@@ -49,14 +56,50 @@ class Identity:
         return json.dumps({**self.server, "stats_reset": reset}, sort_keys=True)
 
 
+# What an epoch's parts say when they change, the most telling first.
+_CHANGES = {
+    "system_identifier": "another server answers",
+    "database_oid": "another database answers",
+    "timeline": "failover",
+    "started_at": "restart",
+    "launched_at": "crash",
+}
+
+
+def changed_server(before: str, now: str) -> str:
+    """Return what happened to the server between two epochs, in a marker's words; "" if nothing.
+
+    >>> changed_server('{"timeline": "1"}', '{"timeline": "2"}')
+    'failover'
+    """
+    then, here = json.loads(before), json.loads(now)
+    return next((w for name, w in _CHANGES.items() if _differ(name, then, here)), "")
+
+
+def same_epoch(before: str, now: str) -> bool:
+    """Say whether counters of the first epoch can be subtracted from those of the second."""
+    then, here = json.loads(before), json.loads(now)
+    reset = then.get("stats_reset", "") != here.get("stats_reset", "")
+    return not reset and not changed_server(before, now)
+
+
+def _differ(name: str, then: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    # What a role may not see, or an older Perfcore did not look at, is no change.
+    known = then.get(name) and here.get(name)
+    return bool(known) and then[name] != here[name]
+
+
 def open_target(
     dsn: str,
     *,
     connect_timeout_s: int = 5,
     patience_s: float = ROLE_WAIT_S,
-    answer_timeout_s: float | None = None,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Connection:
-    """Connect to a target with an empty search path and limits on every statement."""
+    """Connect to a target with an empty search path and limits on every statement.
+
+    The server keeps these limits; a server that falls silent is given up after six seconds.
+    """
     connection = connect_target(
         dsn,
         connect_timeout_s=connect_timeout_s,
@@ -83,9 +126,10 @@ def read(
     parameters: Mapping[str, Any] | None = None,
     *,
     extension_schema: str = "",
+    version: int = 0,
 ) -> list[dict[str, Any]]:
-    """Run one of the SQL files in the text that the server's version wants."""
-    text = query(name, connection.info.server_version)
+    """Run one of the SQL files in the text that the server's version wants, or another one's."""
+    text = query(name, version or connection.info.server_version)
     statement: sql.SQL | sql.Composed | bytes = text.encode()
     if extension_schema:
         # The files are ours; only the schema's name comes from the target.
@@ -93,21 +137,9 @@ def read(
         statement = text.replace("{schema}", quoted.replace("%", "%%")).encode()
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement, dict(parameters or {}))
-        return cursor.fetchall()
+        return cursor.fetchall() if cursor.description else []
 
 
 def identify(connection: Connection) -> Identity:
     """Return who answers."""
     return Identity(**read(connection, "target_identity")[0])
-
-
-def changed_server(before: str, now: Identity) -> str:
-    """Return what happened to the server since that epoch, in a marker's words; "" if nothing."""
-    then = json.loads(before)
-    if then["system_identifier"] != now.system_identifier:
-        return "another server answers"
-    if then["timeline"] != str(now.timeline):
-        return "failover"
-    if then["started_at"] != now.server["started_at"]:
-        return "restart"
-    return ""

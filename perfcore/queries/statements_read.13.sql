@@ -4,10 +4,12 @@ SELECT s.queryid,
        true AS toplevel,
        ''::text AS since,
        s.calls, s.total_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
-       s.temp_blks_read, s.temp_blks_written, s.wal_bytes
-  FROM {schema}.pg_stat_statements(false) s
- WHERE s.queryid IS NOT NULL
-   AND s.dbid OPERATOR(pg_catalog.=) (
+       s.temp_blks_read, s.temp_blks_written, s.wal_bytes,
+       s.min_exec_time, s.mean_exec_time, s.max_exec_time, s.stddev_exec_time,
+       s.entries
+  FROM (SELECT f.*, pg_catalog.count(*) OVER () AS entries
+          FROM {schema}.pg_stat_statements(false) f) s
+ WHERE s.dbid OPERATOR(pg_catalog.=) (
        SELECT d.oid
          FROM pg_catalog.pg_database d
         WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())

@@ -4,5 +4,6 @@ UPDATE perfcore.targets
        database = %(database)s,
        system_identifier = %(system_identifier)s,
        last_seen_at = now(),
+       is_standby = %(is_standby)s,
        last_error = %(last_error)s
  WHERE target_id = %(target_id)s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import sqlalchemy
 
 from perfcore.codec import from_json
 from perfcore.plan import Plan, parse_plan
+from perfcore.server_times import ServerTimes, merged
 from perfcore.store.fetch import fetch, snapshot
 from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TimeRange
 
@@ -261,6 +262,7 @@ class StatementDetail:
     first_seen: datetime
     last_seen: datetime
     queryids: tuple[int, ...]  # all that share the fingerprint on this target
+    server: ServerTimes | None = None  # of all these; None before the first reading
 
 
 def suggestions(
@@ -396,7 +398,12 @@ def statement(
         return None
     filters = {"queryid": queryid, "fingerprint": fingerprint, "target_id": target_id}
     rows = fetch(store, "read_statement", filters)
-    return next((StatementDetail(*_decoded(row, 8, tuple)) for row in rows), None)
+    found = next((StatementDetail(*_decoded(row, 8, tuple)) for row in rows), None)
+    if found is None:
+        return None
+    which = {"target_id": found.target_id, "queryids": list(found.queryids)}
+    times = (ServerTimes(*row) for row in fetch(store, "read_server_times", which))
+    return replace(found, server=merged(times))
 
 
 def _decoded(row: Sequence[Any], place: int, decode: Callable[[Any], Any]) -> list[Any]:

@@ -289,7 +289,8 @@ def _expire(connection: Connection, now: datetime) -> None:
             run(connection, "rollup_expire_totals", resolution=resolution, before=before)
     for table in (
         "endpoint_statements", "statement_deltas", "table_deltas", "database_deltas", "batches",
-        "slow_queries", "endpoint_statement_hours", "statement_delta_hours",
+        "slow_queries", "endpoint_statement_hours", "statement_delta_hours", "collection_gaps",
+        "statement_intervals",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
     for table in ("endpoint_statement_days", "statement_delta_days"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from perfcore.db import query
 from perfcore.plan import Plan
+from perfcore.server_times import ServerTimes
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -24,6 +25,34 @@ class StoredSnapshot:
     taken_at: datetime
     epoch: str
     body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A span in which work ran that no difference holds."""
+
+    view: str  # pg_stat_statements or pg_stat_database
+    start: datetime
+    end: datetime
+    reason: str
+    queryids: tuple[int, ...] | None = None  # None: all of the view
+
+
+@dataclass(frozen=True, slots=True)
+class StatementInterval:
+    """How complete the server's list of statements was between two readings."""
+
+    start: datetime
+    end: datetime
+    entries: int  # of all databases
+    max_entries: int
+    evictions: int | None  # times that the list was full; None: not counted up to 13
+    counted_ms: float  # of top-level statements
+    active_ms: float | None  # of the database's sessions; None: not counted up to 13
+
+
+class SnapshotTaken(Exception):
+    """Another collector has read the view since; what was read here would count twice."""
 
 
 def run(connection: Connection, file: str, /, **parameters: Any) -> list[dict[str, Any]]:
@@ -55,6 +84,7 @@ def save_seen(
     database: str,
     system_identifier: str,
     last_error: str,
+    is_standby: bool = False,
 ) -> None:
     """Note that the target answered, and what could not be read; empty when all could."""
     run(
@@ -65,6 +95,7 @@ def save_seen(
         database=database,
         system_identifier=system_identifier,
         last_error=last_error,
+        is_standby=is_standby,
     )
 
 
@@ -92,10 +123,18 @@ def read_snapshot(connection: Connection, target_id: int, view: str) -> StoredSn
 
 
 def save_snapshot(
-    connection: Connection, target_id: int, view: str, snapshot: StoredSnapshot
+    connection: Connection,
+    target_id: int,
+    view: str,
+    snapshot: StoredSnapshot,
+    expected: datetime | None = None,
 ) -> None:
-    """Keep the reading in the place of the one before; call it in the deltas' transaction."""
-    run(
+    """Keep the reading in the place of the one before; call it in the deltas' transaction.
+
+    `expected` is when that one was taken, None when there was none. Raises SnapshotTaken when
+    it is another by now, whatever the collectors' lock should have prevented.
+    """
+    saved = run(
         connection,
         "store_save_snapshot",
         target_id=target_id,
@@ -103,6 +142,42 @@ def save_snapshot(
         taken_at=snapshot.taken_at,
         epoch=snapshot.epoch,
         snapshot=Jsonb(snapshot.body),
+        expected=expected,
+    )
+    if not saved:
+        raise SnapshotTaken(f"another collector has read {view} of target {target_id} meanwhile")
+
+
+def save_gap(connection: Connection, target_id: int, gap: Gap) -> None:
+    """Keep a span whose work is not known."""
+    run(
+        connection, "store_insert_gap", target_id=target_id, view=gap.view, start=gap.start,
+        end=gap.end, reason=gap.reason,
+        queryids=None if gap.queryids is None else list(gap.queryids),
+    )  # fmt: skip
+
+
+def save_interval(connection: Connection, target_id: int, interval: StatementInterval) -> None:
+    """Keep how complete the list of statements was."""
+    run(connection, "store_insert_interval", target_id=target_id, **asdict(interval))
+
+
+def save_server_times(
+    connection: Connection, target_id: int, times: Mapping[int, ServerTimes]
+) -> None:
+    """Keep the server's own times of statements, which still run."""
+    found = list(times.items())
+    run(
+        connection,
+        "store_save_server_times",
+        target_id=target_id,
+        queryids=[q for q, _ in found],
+        calls=[t.calls for _, t in found],
+        min_ms=[t.min_ms for _, t in found],
+        mean_ms=[t.mean_ms for _, t in found],
+        max_ms=[t.max_ms for _, t in found],
+        stddev_ms=[t.stddev_ms for _, t in found],
+        since=[t.counted_since for _, t in found],
     )
 
 
@@ -124,6 +199,11 @@ def add_marker(
     )
 
 
+def add_marker_once_an_hour(connection: Connection, target_id: int, kind: str, label: str) -> None:
+    """Draw a line for what may go on and on."""
+    run(connection, "store_insert_marker_once", target_id=target_id, kind=kind, label=label)
+
+
 def read_statement_ids(connection: Connection, target_id: int) -> set[int]:
     """Return the queryids whose text is known."""
     return {
@@ -141,11 +221,6 @@ def save_statements(
         "store_save_statement",
         ({"target_id": target_id, "queryid": q, "fingerprint": f, "text": t} for q, f, t in texts),
     )
-
-
-def save_statements_seen(connection: Connection, target_id: int, queryids: Iterable[int]) -> None:
-    """Note that these statements still run."""
-    run(connection, "store_statements_seen", target_id=target_id, queryids=list(queryids))
 
 
 def plan_candidates(

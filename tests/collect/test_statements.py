@@ -1,88 +1,104 @@
-"""Differences of pg_stat_statements against histories whose truth is known."""
+"""Differences of pg_stat_statements, case by case; histories are in test_histories.py."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+import statistics
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from perfcore.collect.statements import COUNTERS, clean, describe, differences, is_own
+from perfcore.collect.statements import (
+    COUNTERS,
+    Reading,
+    clean,
+    compare,
+    describe,
+    is_own,
+    server_times,
+)
 
 
-@dataclass
-class Server:
-    """A model of pg_stat_statements: it counts, evicts, and is reset entry by entry."""
-
-    says_since: bool
-    entries: dict[str, list[Any]] = field(default_factory=dict)
-    truth: dict[int, int] = field(default_factory=dict)  # calls that really ran, by queryid
-    created: int = 0
-
-    def execute(self, queryid: int, user: int, calls: int) -> None:
-        key = f"{queryid}/{user}/1"
-        if key not in self.entries:
-            self.created += 1
-            since = str(self.created) if self.says_since else ""
-            self.entries[key] = [since] + [0] * len(COUNTERS)
-        for place in range(1, len(COUNTERS) + 1):
-            self.entries[key][place] += calls
-        self.truth[queryid] = self.truth.get(queryid, 0) + calls
-
-    def lose(self, key: str) -> None:
-        self.entries.pop(key, None)
-
-    def read(self) -> dict[str, list[Any]]:
-        return {key: list(value) for key, value in self.entries.items()}
+def entry(*counters: float, since: str = "", low: float = 1.0, high: float = 1.0) -> list[Any]:
+    return [since, *counters, low, 1.0, high, 0.0]
 
 
-@pytest.mark.parametrize("seed", range(400))
-def test_differences_never_exceed_the_truth_and_equal_it_when_nothing_is_lost(seed: int) -> None:
-    rng = random.Random(seed)
-    server = Server(says_since=seed % 2 == 0)
-    loses = seed % 4 >= 2
-    before = server.read()
-    for _ in range(20):
-        server.truth.clear()
-        lost: set[int] = set()
-        for _ in range(rng.randrange(12)):
-            server.execute(rng.randrange(6), rng.randrange(2), rng.randrange(1, 50))
-            if loses and server.entries and rng.random() < 0.2:
-                key = rng.choice(sorted(server.entries))
-                lost.add(int(key.split("/")[0]))
-                server.lose(key)
-        now = server.read()
-        found = {q: d["calls"] for q, d in differences(before, now).items()}
-        for queryid, calls in found.items():
-            assert 0 < calls <= server.truth[queryid]
-        for queryid, calls in server.truth.items():
-            if queryid not in lost:
-                assert found[queryid] == calls
-        before = now
-
-
-def entry(*counters: float, since: str = "") -> list[Any]:
-    return [since, *counters]
+def reading(entries: dict[str, list[Any]], **rest: Any) -> Reading:
+    return Reading(entries, **{"evictions": 0, "evictions_after": 0, **rest})
 
 
 def test_users_are_summed_and_idle_statements_absent() -> None:
     zero = entry(*[0] * 8)
-    before = {"7/1/1": zero, "7/2/1": zero, "8/1/1": entry(*[3] * 8)}
-    now = {"7/1/1": entry(*[2] * 8), "7/2/1": entry(*[5] * 8), "8/1/1": entry(*[3] * 8)}
-    assert differences(before, now) == {7: dict.fromkeys(COUNTERS, 7)}
+    before = reading({"7/1/1": zero, "7/2/1": zero, "8/1/1": entry(*[3] * 8)})
+    now = reading({"7/1/1": entry(*[2] * 8), "7/2/0": entry(*[5] * 8), "7/2/1": zero,
+                   "8/1/1": entry(*[3] * 8)})  # fmt: skip
+    found = compare(before, now)
+    assert found.deltas == {7: dict.fromkeys(COUNTERS, 7)}
+    assert found.top_level_ms == {7: 2}
+    assert not found.lost
 
 
-def test_one_counter_that_went_down_leaves_the_entry_out() -> None:
-    before = {"7/1/1": entry(5, 50.0, 9, 9, 9, 0, 0, 0)}
-    now = {"7/1/1": entry(8, 60.0, 3, 9, 9, 0, 0, 0)}
-    assert differences(before, now) == {}
+@pytest.mark.parametrize(
+    "anew",
+    [
+        entry(8, 60.0, 3, 9, 9, 0, 0, 0),
+        entry(8, 60.0, 9, 9, 9, 0, 0, 0, low=1.5, high=2),
+        entry(8, 60.0, 9, 9, 9, 0, 0, 0, high=0.5, low=0.5),
+        entry(8, 60.0, 9, 9, 9, 0, 0, 0, since="2"),
+    ],
+    ids=["a counter fell", "the shortest is longer", "the longest is shorter", "a later since"],
+)
+def test_an_entry_that_began_anew_is_a_gap_of_its_statement(anew: list[Any]) -> None:
+    before = reading({"7/1/1": entry(5, 50.0, 9, 9, 9, 0, 0, 0), "7/2/1": entry(*[1] * 8)})
+    found = compare(before, reading({"7/1/1": anew, "7/2/1": entry(*[4] * 8)}))
+    assert not found.deltas
+    assert found.lost == {7} and found.reason == "statistics reset"
 
 
-def test_an_entry_that_says_it_began_later_counts_whole() -> None:
-    before = {"7/1/1": entry(*[5] * 8, since="a")}
-    now = {"7/1/1": entry(*[9] * 8, since="b")}
-    assert differences(before, now)[7]["calls"] == 9
+def test_only_the_extremes_were_reset() -> None:
+    before = reading({"7/1/1": entry(*[5] * 8, since="1", low=1, high=9)})
+    now = reading({"7/1/1": entry(*[6] * 8, since="1", low=3, high=3)})
+    assert compare(before, now).deltas == {7: dict.fromkeys(COUNTERS, 1)}
+
+
+def test_why_an_entry_vanished() -> None:
+    before = reading({"7/1/1": entry(*[5] * 8)})
+    assert compare(before, reading({})).reason == "statistics reset"
+    assert compare(before, reading({}, evictions_after=1)).reason == "eviction"
+    unknown = reading({"8/1/1": entry(*[9] * 8), "7/1/1": entry(*[5] * 8)}, evictions=None)
+    rest = reading({"8/1/1": entry(*[9] * 8)}, evictions_after=None)
+    assert compare(unknown, rest).reason == "eviction or reset"
+    assert not compare(unknown, rest).is_reset
+
+
+def test_what_was_hidden_is_not_what_began() -> None:
+    """Rights that are granted show counters of a lifetime."""
+    before = reading({"7/1/1": entry(*[5] * 8)}, hidden=2)
+    now = {"7/1/1": entry(*[6] * 8), "8/2/1": entry(*[900] * 8)}
+    found = compare(before, reading(now))
+    assert set(found.deltas) == {7}
+    assert found.lost == {8} and found.reason == "rights changed"
+
+
+def test_the_times_of_several_entries_are_those_of_all_executions() -> None:
+    rng = random.Random(4)
+    samples = [[rng.lognormvariate(1, 1) for _ in range(n)] for n in (3, 40, 500)]
+    entries = {
+        f"7/{user}/1": [
+            str(1000 + user), len(of), *[0] * 7,
+            min(of), statistics.fmean(of), max(of), statistics.pstdev(of),
+        ]
+        for user, of in enumerate(samples)
+    }  # fmt: skip
+    times = server_times(entries | {"8/1/1": entry(*[0] * 8)}, {7, 8})
+    every = [ms for of in samples for ms in of]
+    assert list(times) == [7]
+    assert times[7].calls == 543
+    assert times[7].mean_ms == pytest.approx(statistics.fmean(every))
+    assert times[7].stddev_ms == pytest.approx(statistics.pstdev(every))
+    assert (times[7].min_ms, times[7].max_ms) == (min(every), max(every))
+    assert times[7].counted_since == datetime.fromtimestamp(1000, UTC)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+DELETE FROM perfcore.statement_intervals WHERE interval_end < %(before)s
