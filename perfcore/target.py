@@ -105,6 +105,8 @@ def connect_target(
         "factory": psycopg.Connection if answer_timeout_s is None else ImpatientConnection,
         "autocommit": True,
         "prepare_threshold": None,
+        # Without it a database in SQL_ASCII would answer in bytes.
+        "client_encoding": "UTF8",
         "cursor_factory": MarkedCursor,
         # Without it a database in SQL_ASCII would answer in bytes.
         "client_encoding": "UTF8",
@@ -113,10 +115,10 @@ def connect_target(
     }
     connection = _patiently(secured(dsn), options, clock() + patience_s, clock)
     try:
-        _check_direct(connection)
-        connection.autocommit = autocommit
         if isinstance(connection, ImpatientConnection):
             connection.answer_timeout_s = answer_timeout_s or connection.answer_timeout_s
+        _check_direct(connection)
+        connection.autocommit = autocommit
     except BaseException:
         connection.close()
         raise

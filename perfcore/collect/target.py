@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
-from perfcore.db import MARKER, ImpatientConnection, query
+from perfcore.db import MARKER, query
 from perfcore.target import ROLE_WAIT_S, connect_target
 
 Connection = psycopg.Connection[TupleRow]
@@ -20,6 +20,7 @@ Connection = psycopg.Connection[TupleRow]
 CATALOGUE_TIMEOUT_MS = 1000
 TEXTS_TIMEOUT_MS = 5000
 LOCK_TIMEOUT_MS = 100
+ANSWER_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def open_target(
     *,
     connect_timeout_s: int = 5,
     patience_s: float = ROLE_WAIT_S,
-    answer_timeout_s: float = ImpatientConnection.answer_timeout_s,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Connection:
     """Connect to a target with an empty search path and limits on every statement.
 
