@@ -105,8 +105,6 @@ def connect_target(
         "factory": psycopg.Connection if answer_timeout_s is None else ImpatientConnection,
         "autocommit": True,
         "prepare_threshold": None,
-        # Without it a database in SQL_ASCII would answer in bytes.
-        "client_encoding": "UTF8",
         "cursor_factory": MarkedCursor,
         # Without it a database in SQL_ASCII would answer in bytes.
         "client_encoding": "UTF8",
