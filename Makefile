@@ -4,7 +4,7 @@ demo: .venv/.installed
 	@.venv/bin/python -m perfcore demo
 
 test: .venv/.installed-dev
-	@.ci/system-packages postgresql-15 postgresql-15-hypopg chromium strace
+	@.ci/system-packages postgresql-15 postgresql-15-hypopg chromium strace pgbouncer
 	@.ci/check
 
 format: .venv/.installed-dev

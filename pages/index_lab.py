@@ -5,7 +5,7 @@ from perfcore.ui import frame, lab, words
 subject = lab.choose()
 if subject is not None:
     lab.bench(subject)
-    if change_id := frame.parameter("change"):
+    if change_id := lab.followed(subject.index.digest):
         lab.change(change_id)
     trial = lab.current_trial(subject)
     if trial is None:

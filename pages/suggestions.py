@@ -15,7 +15,7 @@ if not every:
         command="python -m perfcore advise",
     )
 
-if change_id := frame.parameter("change"):
+if change_id := lab.followed("suggestions"):
     lab.change(change_id)
 if every:
     shown = suggestions.filters(every)

@@ -10,16 +10,21 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from perfcore.config import Config, load_config
-from perfcore.errors import PerfcoreError
+from perfcore.errors import ConfigurationError, PerfcoreError
 from perfcore.server.supervisor import die_with_parent
+
+if TYPE_CHECKING:
+    from perfcore.advise.workload import Options
 
 NOTHING_TO_DO, SUGGESTIONS_FOUND, WRONG_USE = 0, 10, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 after an error in words, 2 for wrong use, 10 for advice."""
+    """Run one command; return 0, 1 after an error in words, 2 for wrong use, 10 for findings."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -58,12 +63,34 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="bring the store's schema up to date")
     migrate.set_defaults(run=_migrate)
 
-    advise = commands.add_parser("advise", help="print suggestions for the recorded workload")
+    doctor = commands.add_parser("doctor", help="say what each target still needs, with the SQL")
+    doctor.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
+    doctor.add_argument("--format", choices=("text", "json"), default="text")
+    doctor.add_argument(
+        "--setup-sql", action="store_true", help="print the script that prepares a server"
+    )
+    doctor.set_defaults(run=_doctor)
+
+    advise = commands.add_parser("advise", help="print suggestions for a workload")
+    advise.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
+    advise.add_argument(
+        "--dsn", default="", help="advise on this database, without a store; it is only read"
+    )
+    advise.add_argument(
+        "--workload", type=Path, metavar="FILE",
+        help='with --dsn: a line a statement, {"id": "s01", "sql": "…", "calls": 300}; '
+        "default: what the database's pg_stat_statements holds",
+    )  # fmt: skip
+    advise.add_argument("--budget-mb", type=_positive, metavar="N", help="room for new indexes")
+    advise.add_argument(
+        "--max-indexes", type=_count, metavar="N",
+        help="at most so many; default: 10, without a limit where --budget-mb is given",
+    )  # fmt: skip
+    advise.add_argument("--time-limit-s", type=_positive, default=60.0, metavar="N")
+    advise.add_argument("--format", choices=("text", "json"), default="text")
     advise.add_argument(
         "--every", type=float, default=0, metavar="S", help="go on, every S seconds"
     )
-    advise.add_argument("--target", default="", help="one of PERFCORE_TARGETS; default: all")
-    advise.add_argument("--format", choices=("text", "json"), default="text")
     advise.set_defaults(run=_advise)
     return parser
 
@@ -104,7 +131,35 @@ def _migrate(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(config: Config, options: argparse.Namespace) -> int:
+    from perfcore import doctor
+    from perfcore.collect.readiness import examine
+
+    targets = [t for t in config.targets if options.target in ("", t[0])]
+    if options.target and not targets:
+        return _no_target()
+    if options.setup_sql:
+        print(doctor.setup_sql(targets[0] if options.target else None), end="")
+        return doctor.ALL_WELL
+    if not targets:
+        return _no_target()
+    found = examine(targets)
+    as_text = options.format == "text"
+    print(doctor.render(found) if as_text else json.dumps(doctor.document(found), indent=2))
+    return doctor.exit_code(found)
+
+
+def _no_target() -> int:
+    print("perfcore: no such target; set PERFCORE_TARGETS to name=DSN", file=sys.stderr)
+    return WRONG_USE
+
+
 def _advise(config: Config, options: argparse.Namespace) -> int:
+    if options.dsn:
+        return _advise_dsn(config, options)
+    if options.workload:
+        print("perfcore: --workload needs --dsn, the database to advise on", file=sys.stderr)
+        return WRONG_USE
     from perfcore.advise import loop
     from perfcore.codec import to_json
 
@@ -117,15 +172,77 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
         return 0
     names = [name for name, _ in config.targets if options.target in ("", name)]
     if not names:
-        print("perfcore: no such target; set PERFCORE_TARGETS to name=DSN", file=sys.stderr)
-        return WRONG_USE
+        return _no_target()
     found = 0
     for name in names:
-        advice = loop.advise_target(config, name)
+        advice = loop.advise_target(config, name, _limits(config, options))
         found += len(advice.suggestions)
         text = options.format == "text"
         print(loop.render_text(advice) if text else json.dumps(to_json(advice), indent=2))
     return SUGGESTIONS_FOUND if found else NOTHING_TO_DO
+
+
+def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
+    from perfcore.advise.account import account_json, account_text, advise_dsn
+    from perfcore.advise.workload_file import read_server, read_workload_file
+
+    try:
+        items = read_workload_file(options.workload) if options.workload else None
+    except ConfigurationError as error:
+        print(f"perfcore: {error}\nhint: {error.hint}", file=sys.stderr)
+        return WRONG_USE
+    if items is None:
+        items = read_server(options.dsn)
+    account = advise_dsn(
+        options.dsn, items, config.data_dir, _limits(config, options), progress=_Progress()
+    )
+    text = options.format == "text"
+    print(account_text(account) if text else json.dumps(account_json(account), indent=2))
+    return SUGGESTIONS_FOUND if account.suggestions else NOTHING_TO_DO
+
+
+def _limits(config: Config, options: argparse.Namespace) -> Options:
+    from perfcore.advise.workload import Options
+
+    budget = None if options.budget_mb is None else int(options.budget_mb * 1e6)
+    most = options.max_indexes
+    if most is None:
+        most = Options().max_indexes if budget is None else sys.maxsize
+    return Options(
+        min_table_rows=config.min_table_rows,
+        min_gain=config.min_gain,
+        storage_budget_bytes=budget,
+        max_indexes=most,
+        time_limit_s=options.time_limit_s,
+    )
+
+
+class _Progress:
+    """Tells on stderr what is being done: on a terminal in one line, else a line each step."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, share: float, what: str) -> None:
+        line = f"{100 * share:3.0f} % {what}"
+        if line != self._last:
+            end = "\n" if share >= 1 or not sys.stderr.isatty() else "\r"
+            print(f"\x1b[2K{line}" if end == "\r" else line, end=end, file=sys.stderr, flush=True)
+            self._last = line
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def _stop_on_signal() -> threading.Event:

@@ -80,6 +80,11 @@ SETTINGS = (
         "Per target the DSN that may create and drop indexes; none: nothing is changed.", _dsns,
     ),
     Setting(
+        "PERFCORE_CANCEL", "off", "on or off",
+        "Whether the Live page may cancel a running statement, with the DSN that may apply.",
+        _choice("on", "off"),
+    ),
+    Setting(
         "PERFCORE_LAB", "", "DSN",
         "A PostgreSQL where trials may create databases; empty: the embedded one, if it runs.",
         str,
@@ -151,6 +156,10 @@ class Config:
     @property
     def apply_dsns(self) -> dict[str, str]:
         return dict(self.values["PERFCORE_APPLY_DSNS"])
+
+    @property
+    def cancel(self) -> bool:
+        return bool(self.values["PERFCORE_CANCEL"] == "on")
 
     @property
     def lab(self) -> str:

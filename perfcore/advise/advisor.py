@@ -13,8 +13,9 @@ from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
+from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
-from perfcore.advise.selection import Selection, Selector, Work, table_of
+from perfcore.advise.selection import Progress, Selection, Selector, Work, silent, table_of
 from perfcore.advise.statement import (
     StatementShape,
     Unparsable,
@@ -55,6 +56,7 @@ class Advice:
     suggestions: tuple[Suggestion, ...] = ()
     silences: tuple[Silence, ...] = ()
     planner_calls: int = 0
+    cache_hits: int = 0  # questions that needed no plan
     elapsed_s: float = 0.0
     stopped_early: bool = False
     planner: str = ""
@@ -71,6 +73,7 @@ def advise(
     write_rates: Mapping[str, WriteRate] | None = None,
     foreign_keys: Collection[ForeignKey] = (),
     clock: Callable[[], float] = time.monotonic,
+    progress: Progress = silent,
 ) -> Advice:
     """Return suggestions, the most time saved first, and a reason for every other statement.
 
@@ -80,7 +83,7 @@ def advise(
     """
     given = options or Options()
     this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock)
-    return this.run(foreign_keys)
+    return this.run(foreign_keys, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +121,19 @@ class _Round:
         self.silences: list[Silence] = []
         self.out_of_time = False
 
-    def run(self, foreign_keys: Collection[ForeignKey] = ()) -> Advice:
-        for read in self.reads:
+    def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
+        for number, read in enumerate(self.reads):
+            progress(0.3 * number / len(self.reads), f"planning {number + 1} of {len(self.reads)}")
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
-        selection = Selector(
-            self.book, self.works, self.candidates, self.writes, self.options
+        # Where there is a budget it is to be used as well as it can be; without one each index
+        # must be worth its own bytes, which Extend looks at.
+        method = Selector if self.options.storage_budget_bytes is None else Optimum
+        selection = method(
+            self.book, self.works, self.candidates, self.writes, self.options, progress
         ).select()
+        progress(0.9, "explaining what was chosen")
         suggestions = self._index_suggestions(selection)
         helped = {g.fingerprint for s in suggestions for g in s.statements}
         self._explain_unhelped(helped)
@@ -140,6 +148,7 @@ class _Round:
             tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.kind, s.title))),
             _one_per_fingerprint(s for s in self.silences if s.fingerprint not in advised),
             planner_calls=self.book.calls,
+            cache_hits=self.book.hits,
             elapsed_s=self.book.elapsed_s,
             stopped_early=self.out_of_time or selection.stopped_early,
             planner=self.planner.name,
@@ -223,11 +232,10 @@ class _Round:
     def _index_suggestions(self, selection: Selection) -> list[Suggestion]:
         suggestions = []
         for candidate in selection.chosen:
-            companions = [
-                c.index
-                for c in selection.chosen
-                if c is not candidate and c.index in candidate.companions
-            ]
+            others = [c.index for c in selection.chosen if c is not candidate]
+            companions = [i for i in others if i in candidate.companions]
+            if not companions and not self._gains([candidate.index], candidate.index):
+                companions = self._needed_with(candidate.index, others)
             try:
                 suggestions.append(self._index_suggestion(candidate, companions))
             except OutOfTime:
@@ -281,6 +289,18 @@ class _Round:
             endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
         )
+
+    def _needed_with(
+        self, index: IndexDefinition, others: Sequence[IndexDefinition]
+    ) -> list[IndexDefinition]:
+        """Return those of the others without which no plan takes the index."""
+        for work in self.works:
+            if table_of(index) in work.tables:
+                near = [i for i in others if table_of(i) in work.tables]
+                plan = self.book.plan(work.text, [index, *near])
+                if plan is not None and plan.uses_index(index.name):
+                    return [i for i in near if plan.uses_index(i.name)]
+        return []
 
     def _gains(
         self, indexes: Sequence[IndexDefinition], index: IndexDefinition

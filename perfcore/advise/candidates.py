@@ -31,6 +31,7 @@ MAX_KEY_BYTES = 500  # a B-tree entry must stay below a third of a page
 RARE = 0.05  # share of the rows below which a value deserves an index of its own
 RARE_TOGETHER = 0.10
 RARE_NULL_TEST = 0.20
+MAX_STATES = 20  # distinct values of a column that tells a row's state
 MIN_CORRELATION = 0.95
 MIN_BRIN_BYTES = 64 * 1024 * 1024
 MAX_PER_USE = 16
@@ -536,6 +537,11 @@ def _truth_test(predicate: Predicate, column: ColumnInfo) -> str:
         wanted = predicate.literal.lower() == "true"
         if shares.get("t" if wanted else "f", 0.0) < RARE_NULL_TEST:
             return name if wanted else f"NOT {name}"
+        return ""
+    # A constant of the statement may be one example of many: only of a column with few values,
+    # a status or a kind, is it likely to be asked for again.
+    complete = sum(shares.values()) + (column.null_fraction or 0.0) > 0.99
+    if not complete or len(shares) > MAX_STATES:
         return ""
     share = shares.get(predicate.literal.strip("'"), None)
     return f"{name} = {predicate.literal}" if share is not None and share < RARE else ""

@@ -38,6 +38,7 @@ class CostBook:
     time_limit_s: float
     clock: Callable[[], float] = time.monotonic
     calls: int = 0
+    hits: int = 0  # questions whose answer followed from an earlier one
     failures: dict[str, str] = field(default_factory=dict)  # digest or text -> planner's words
     _answers: dict[str, list[_Answer]] = field(default_factory=dict)
     _bytes: dict[str, int] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class CostBook:
         names = frozenset(wanted)
         for answer in self._answers.get(text, ()):
             if answer.used <= names <= answer.available:
+                self.hits += 1
                 return answer.plan
         if self._failed(text, names):
             return None

@@ -27,6 +27,7 @@ from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
 from perfcore.store.targets import ensure_target
+from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import Suggestion, Target
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
@@ -62,7 +63,7 @@ def run_once(
     endpoints = read_endpoints(store, since)
     rates = read_write_rates(store, target.target_id, since)
     try:
-        with connect(target.dsn, autocommit=True) as connection:
+        with connect_target(target.dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
     except psycopg.Error as error:
@@ -101,20 +102,22 @@ def _checked(suggestion: Suggestion, check: Callable[[str], Agreement]) -> Sugge
     return replace(suggestion, caveats=(*suggestion.caveats, caveat))
 
 
-def advise_target(config: Config, name: str) -> Advice:
+def advise_target(config: Config, name: str, options: Options | None = None) -> Advice:
     """Advise once on the target of that name, with a twin made for the purpose.
 
-    Raises ConfigurationError when there is no such target or no store.
+    Raises ConfigurationError when there is no such target or no store, TargetUnavailable
+    when its role is superuser or nearly so.
     """
     dsn = dict(config.targets).get(name)
     if dsn is None:
         known = ", ".join(n for n, _ in config.targets) or "none"
         raise ConfigurationError(f"{name!r} is not a target; PERFCORE_TARGETS names: {known}")
     with _store(config) as store:
+        refuse_dangerous_role(dsn)
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
-            options = _options(config, target.target_id)
-            return run_once(store, target, twin.planner, check=twin.self_check, options=options)
+            given = replace(options or _options(config, 0), target_id=target.target_id)
+            return run_once(store, target, twin.planner, check=twin.self_check, options=given)
 
 
 def run(config: Config, stop: threading.Event, every_s: float) -> None:
@@ -163,6 +166,7 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
         with _store(config) as store:
             target = Target(ensure_target(store, name), name, dsn)
             options = _options(config, target.target_id)
+            refuse_dangerous_role(dsn)
             twin = twins.current(name, dsn)
             advice = run_once(store, target, twin.planner, check=twin.self_check, options=options)
     except (PerfcoreError, psycopg.Error, OSError) as error:

@@ -9,7 +9,7 @@ longer earns its keep.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfcore.advise.candidates import Candidate
@@ -21,6 +21,14 @@ _SMALLEST_BYTES = 1 << 17  # below that nobody chooses by size
 
 _LEAST_COVERING_MS = 0.5  # per call
 _LEAST_SHARE = 0.02  # of a statement's first cost: what is left below that is not worth an index
+
+
+# The share that is done, from 0 to 1, and in words what is being done.
+Progress = Callable[[float, str], None]
+
+
+def silent(share: float, what: str) -> None:
+    """Report progress to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class Selector:
     candidates: Mapping[str, Candidate]  # by digest of the index
     writes: Writes
     options: Options
+    progress: Progress = silent
     _by_table: dict[str, list[Work]] = field(default_factory=dict)
     _moves: dict[str, _Move | None] = field(default_factory=dict)
 
@@ -81,6 +90,8 @@ class Selector:
             while (move := self._best_move(chosen)) is not None:
                 chosen = [c for c in chosen if c not in move.removed] + list(move.added)
                 self._forget(move)
+                # Nobody knows how many steps there will be: each takes a part of what is left.
+                self.progress(0.9 - 0.6 * 0.85 ** len(chosen), f"{len(chosen)} indexes chosen")
             return Selection(tuple(self._pruned(chosen)))
         except OutOfTime:
             return Selection(tuple(chosen), stopped_early=True)
@@ -176,7 +187,7 @@ class Selector:
 
     def _fits(self, chosen: list[Candidate], move: _Move) -> bool:
         kept = [c for c in chosen if c not in move.removed]
-        if len(kept) + len(move.added) > self.options.max_suggestions:
+        if len(kept) + len(move.added) > self.options.max_indexes:
             return False
         budget = self.options.storage_budget_bytes
         if budget is None:

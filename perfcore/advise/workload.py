@@ -54,7 +54,7 @@ class Options:
     min_mean_ms: float = 5.0  # over this a statement is looked at ...
     min_total_ms_per_hour: float = 1_000.0  # ... or over this, however fast one call is
     min_saved_ms_per_hour: float = 50.0
-    max_suggestions: int = 10  # indexes per round
+    max_indexes: int = 10  # a round
     storage_budget_bytes: int | None = None  # None: no limit
     max_regression: float = 0.10
     time_limit_s: float = 60.0

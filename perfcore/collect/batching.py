@@ -105,6 +105,8 @@ class Batcher:
         self._wall_ns, self._clock_ns = wall_ns, clock_ns
         self._last_ns = clock_ns()
         self._random = random.Random()
+        self._raw_rows = _Allowance(limits.raw_per_s)
+        self._slow_rows = _Allowance(limits.slow_per_s)
         self._names: dict[str, dict[str, str]] = {}  # kind -> name as given -> name as stored
         self._fingerprints: dict[_TextKey, int] = {}  # by the text as it was sent
         self._fingerprint_characters = 0
@@ -127,8 +129,8 @@ class Batcher:
     def take(self, buffer: Buffer) -> Batch | None:
         """Drain the buffer into a batch, None when it was empty."""
         now_ns = self._clock_ns()
-        # A suspended process comes back with the budget of seconds, not of hours.
-        elapsed_s = min(max((now_ns - self._last_ns) / 1e9, 1.0), _LONGEST_BUDGET_S)
+        for rows in (self._raw_rows, self._slow_rows):
+            rows.earn((now_ns - self._last_ns) / 1e9)
         self._last_ns = now_ns
         # Requests first: whatever a finished request executed is then among the statements.
         requests, statements = drain(buffer.requests), drain(buffer.statements)
@@ -151,16 +153,20 @@ class Batcher:
             return None
         texts = tuple((fp, self._texts[fp]) for fp in draft.fingerprints - self._sent_texts)
         self._sent_texts |= draft.fingerprints
+        raw = tuple(self._thin(draft, self._raw_rows.now))
+        slow = tuple(draft.slow[: math.ceil(self._slow_rows.now)])
+        self._raw_rows.spend(len(raw))
+        self._slow_rows.spend(len(slow))
         return Batch(
             str(uuid.uuid4()),
             self._service,
             self._process,
             datetime.fromtimestamp(self._wall_ns() / 1e9, UTC),
             count,
-            raw=tuple(self._thin(draft, self._limits.raw_per_s * elapsed_s)),
+            raw=raw,
             rollups=draft.rollups(),
             endpoint_statements=draft.endpoint_statements(),
-            slow_queries=tuple(draft.slow[: math.ceil(self._limits.slow_per_s * elapsed_s)]),
+            slow_queries=slow,
             texts=texts,
         )
 
@@ -431,6 +437,24 @@ class Batcher:
                 chosen = start if stride == 1 else start + self._random.randrange(weight)
                 at = draft.instant(ends[chosen])
                 yield RawSample(series, at, values[chosen], is_error, weight)
+
+
+class _Allowance:
+    """How many rows may be sent now: what time has earned, and at most a second's worth saved.
+
+    A suspended process comes back with the earnings of seconds, not of hours.
+    """
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self.now = per_s
+
+    def earn(self, elapsed_s: float) -> None:
+        saved = min(self.now, self._per_s)
+        self.now = min(saved + elapsed_s * self._per_s, _LONGEST_BUDGET_S * self._per_s)
+
+    def spend(self, rows: int) -> None:
+        self.now = max(self.now - rows, 0.0)
 
 
 class _Cell:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("perfcore.collect")
 
+_NAP_S = 0.25  # after which the queues are looked at
+_MUCH = 10_000  # samples in the queues that do not wait for the interval's end: 1 MB
 _PATIENCE_S = 0.5  # for a connection, before a batch goes to disk
 _INSURED_AFTER_S = 0.3  # a batch under way that long is put on disk
 _DRAIN_SHARE = 0.25  # of the time, in which the store works on what waited
@@ -215,9 +217,7 @@ class Flusher:
     def _flush_next(self) -> bool:
         """Wait for the next flush and make it; whether it was the last."""
         self._recorder.flusher_rests(self)
-        since_ns = perf_counter_ns()
-        self._wake.wait(self._interval_s)
-        self._batcher.slept(since_ns, self._interval_s)
+        self._rest()
         self._wake.clear()
         self._check_turn()
         with self._cycles:
@@ -241,6 +241,17 @@ class Flusher:
         if is_last:
             self._end()
         return is_last
+
+    def _rest(self) -> None:
+        """Sleep until the next flush: an interval, less when asked for one or much has come in."""
+        until = time.monotonic() + self._interval_s
+        while (left_s := until - time.monotonic()) > 0:
+            nap_s = min(left_s, _NAP_S)
+            since_ns = perf_counter_ns()
+            is_woken = self._wake.wait(nap_s)
+            self._batcher.slept(since_ns, nap_s)
+            if is_woken or len(self._buffer) > _MUCH:
+                return
 
     def _leave(self) -> None:
         if threading.current_thread() is self._thread:

@@ -29,6 +29,7 @@ from perfcore.errors import ConfigurationError
 from perfcore.histogram import Histogram
 from perfcore.store import rollup, targets
 from perfcore.store.ingest import Batch, RawSample, Rollup, SeriesKey, write_batch
+from perfcore.target import dangerous_rights
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,7 @@ def watch_target(
         return
     try:
         with open_target(dsn) as target:
+            _warn_of_rights(name, target)
             collector = Collector(target, store, target_id, config.slow_query_ms)
             pace = Pace(config.collect_interval_s)
             while not stop.is_set():
@@ -167,6 +169,16 @@ def watch_target(
             reason = redact(str(error).strip())
             targets.save_error(store, target_id, f"cannot be read: {reason}")
         raise
+
+
+def _warn_of_rights(name: str, target: Connection) -> None:
+    if rights := dangerous_rights(target):
+        log.warning(
+            "target %s: its role may more than watching needs (%s): create the role from "
+            "setup.sql (perfcore doctor --setup-sql); there is no advice until then",
+            name,
+            ", ".join(rights),
+        )
 
 
 def _elected(store: Connection, lock: dict[str, int]) -> bool:

@@ -82,7 +82,7 @@ def _explain(connection: Connection, text: str) -> Plan:
         "SET LOCAL plan_cache_mode = force_generic_plan",
     ):
         connection.execute(f"{command} {MARKER}".encode())
-    read(connection, "target_use_search_path")
+    read(connection, "target_use_search_path", {"is_local": True})
     connection.execute(f"PREPARE perfcore_plan AS {MARKER} {text}".encode(), binary=True)
     row = connection.execute(
         "SELECT pg_catalog.cardinality(parameter_types) FROM pg_catalog.pg_prepared_statements "

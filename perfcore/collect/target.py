@@ -12,7 +12,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
-from perfcore.db import MARKER, ImpatientConnection, connect, query
+from perfcore.db import MARKER, query
+from perfcore.target import ROLE_WAIT_S, connect_target
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -87,18 +88,22 @@ def _differ(name: str, then: Mapping[str, str], here: Mapping[str, str]) -> bool
     return bool(known) and then[name] != here[name]
 
 
-def open_target(dsn: str) -> Connection:
+def open_target(
+    dsn: str,
+    *,
+    connect_timeout_s: int = 5,
+    patience_s: float = ROLE_WAIT_S,
+    answer_timeout_s: float = 6.0,
+) -> Connection:
     """Connect to a target with an empty search path and limits on every statement.
 
-    The server keeps these limits; a server that falls silent is given up after six seconds.
+    The server keeps these limits; one that falls silent is given up after `answer_timeout_s`.
     """
-    connection = connect(
+    connection = connect_target(
         dsn,
-        autocommit=True,
-        prepare_threshold=None,
-        factory=ImpatientConnection,
-        # Without it a database in SQL_ASCII would answer in bytes.
-        client_encoding="UTF8",
+        connect_timeout_s=connect_timeout_s,
+        patience_s=patience_s,
+        answer_timeout_s=answer_timeout_s,
     )
     try:
         for name, value in (

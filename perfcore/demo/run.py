@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from perfcore.config import Config
 from perfcore.db import connect
@@ -29,9 +31,9 @@ from perfcore.server.launch import (
     wait_for_http,
 )
 from perfcore.server.supervisor import Supervisor, module
+from perfcore.target import READER_ROLE, SETUP
 
 SHOP_DATABASE = "shop"
-MONITOR_ROLE = "perfcore_monitor"
 
 
 def run_demo(config: Config, *, scale: float = 1.0, rate: float = 15.0) -> None:
@@ -88,34 +90,34 @@ def _only_one(data_dir: Path) -> Iterator[None]:
 
 
 def _demo_environ(cluster: Cluster, shop: str) -> dict[str, str]:
-    monitor = _monitor_dsn(cluster, shop)
+    reader = _reader_dsn(cluster, shop)
     return {
         **store_environ(cluster),
-        "PERFCORE_TARGETS": f"shop={monitor}",
+        "PERFCORE_TARGETS": f"shop={reader}",
         "PERFCORE_APPLY_DSNS": f"shop={shop}",
         "SHOP_DSN": shop,
     }
 
 
-def _monitor_dsn(cluster: Cluster, shop: str) -> str:
-    """Create the role that watches the shop, with no more rights than watching needs."""
-    role = sql.Identifier(MONITOR_ROLE)
+def _reader_dsn(cluster: Cluster, shop: str) -> str:
+    """Prepare the shop's database as users prepare theirs, and return its restricted role's DSN."""
+    found = conninfo_to_dict(shop)
+    password = str(found.pop("password"))
+    done = subprocess.run(
+        [cluster.binaries.folder / "psql", "-Xq", "-d", make_conninfo("", **found), "-f", SETUP],
+        env={"PGPASSWORD": password},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise ServerError(f"the demo shop could not be prepared: {done.stderr.strip()}")
     with connect(shop, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-        known = connection.execute(
-            "SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", (MONITOR_ROLE,)
-        ).fetchone()
-        if known is None:
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-        for statement in (
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(cluster.password)),
-            sql.SQL("GRANT pg_monitor TO {}").format(role),
-            sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role),
-            sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(role),
-            sql.SQL("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {}").format(role),
-        ):
-            connection.execute(statement)
-    return shop.replace("//postgres:", f"//{MONITOR_ROLE}:", 1)
+        connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(READER_ROLE), sql.Literal(password)
+            )
+        )
+    return shop.replace("//postgres:", f"//{READER_ROLE}:", 1)
 
 
 def _start_demo(

@@ -34,6 +34,7 @@ from perfcore.lab.preflight import (
     read_indexes,
     read_table,
 )
+from perfcore.target import connect_target
 from perfcore.types import IndexDefinition
 
 Report = Callable[[float, str], None]
@@ -393,7 +394,7 @@ def _watch(
     if not builder.is_alive():
         return
     # Losing sight of the build is no reason to give it up.
-    with contextlib.suppress(psycopg.Error), db.connect(apply_dsn, autocommit=True) as monitor:
+    with contextlib.suppress(psycopg.Error), connect_target(apply_dsn) as monitor:
         while builder.is_alive():
             for build in build_progress(monitor):
                 if build.pid == pid:
@@ -409,7 +410,7 @@ def _clean_up(store: Connection, apply_dsn: str, change_id: str, lock_timeout_s:
     ledger.update(store, change_id, index_oid=0)
     change = read_change(store, change_id)
     try:
-        with db.connect(apply_dsn, autocommit=True) as target:
+        with connect_target(apply_dsn) as target:
             _limit(target, lock_timeout_s, 600.0)
             index = _find(target, change.schema, change.index_name)
             left = index is not None and not index.is_valid
@@ -578,7 +579,7 @@ def _connect_store(dsn: str) -> Connection:
 
 def _connect_target(dsn: str) -> Connection:
     try:
-        return db.connect(dsn, autocommit=True)
+        return connect_target(dsn)
     except psycopg.OperationalError as error:
         raise TargetUnavailable(
             f"cannot reach {db.redact(dsn)}: {error}", hint="check PERFCORE_APPLY_DSNS"

@@ -8,8 +8,8 @@ twin reads it; rows only of the tables asked for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +20,7 @@ from psycopg.rows import TupleRow, class_row
 
 from perfcore import db
 from perfcore.errors import TrialFailed
+from perfcore.target import connect_target
 
 Connection = psycopg.Connection[TupleRow]
 Report = Callable[[float, str], None]
@@ -27,6 +28,7 @@ Report = Callable[[float, str], None]
 # Whoever copies into a lab database or measures in it holds this lock there.
 LAB_LOCK_KEY = 0x70657266_6C616230
 MAX_AGE = timedelta(hours=1)
+COPY_TIMEOUT_MS = 3_600_000
 ROWS_TOLERANCE = 0.05
 # Definitions up to here are needed before rows, the others are cheaper after them.
 _TABLE_STEP = 4
@@ -136,10 +138,7 @@ def copy_tables(
     """
     wanted = sorted(set(tables))
     try:
-        with db.connect(target_dsn) as target, db.connect(lab_dsn, autocommit=True) as lab:
-            target.execute(
-                f"{db.MARKER} SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-            )
+        with _snapshot(target_dsn) as target, db.connect(lab_dsn, autocommit=True) as lab:
             lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LAB_LOCK_KEY,))
             lab.execute(_LEDGER.encode())
             settings = _settings(target)
@@ -156,6 +155,21 @@ def copy_tables(
             f"the tables could not be copied: {error.diag.message_primary or error}",
             hint="the target's role needs SELECT on them, the lab's must own its database",
         ) from error
+
+
+@contextmanager
+def _snapshot(dsn: str) -> Iterator[Connection]:
+    """A connection to the target that sees one instant, and may take as long as a copy takes."""
+    with connect_target(
+        dsn,
+        autocommit=False,
+        statement_timeout_ms=COPY_TIMEOUT_MS,
+        idle_timeout_ms=COPY_TIMEOUT_MS,
+    ) as target:
+        target.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        target.read_only = True
+        yield target
+        target.rollback()
 
 
 def _read_sizes(target: Connection, wanted: Sequence[str]) -> list[_Table]:

@@ -34,6 +34,7 @@ from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
 from perfcore.lab.ledger import Change, read_change
 from perfcore.lab.parameters import ParameterSet, parameter_sets
 from perfcore.lab.trial import TrialResult, run_trial
+from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.hypopg import HypoPG
@@ -217,6 +218,7 @@ class Jobs:
 
     def _planners(self, name: str, dsn: str, report: Report) -> Iterator[Planner]:
         """Yield the twin's planner, then HypoPG's where the target has it."""
+        refuse_dangerous_role(dsn)
         report(0.1, "bringing the twin up to date")
         with self._twins_lock:
             yield self._twin(name, dsn).planner
@@ -312,7 +314,7 @@ class _TrialJob:
 
     def measure(self, target_dsn: str, lab_dsn: str, max_bytes: int, pairs: int) -> None:
         """Copy the tables, choose values and run."""
-        with db.connect(target_dsn, autocommit=True) as target:
+        with connect_target(target_dsn) as target:
             tables = _tables(self._text, self._index, target)
         copying = self.share(0.2, 0.6)
         described = copy_tables(target_dsn, lab_dsn, tables, max_bytes=max_bytes, progress=copying)

@@ -10,9 +10,11 @@ SELECT c.oid::bigint AS table_oid,
        (SELECT count(*) FROM pg_catalog.pg_prepared_xacts p
          WHERE p.database = pg_catalog.current_database()) AS prepared_transactions,
        (SELECT min(b.pid) FROM pg_catalog.pg_stat_progress_create_index b
-         WHERE b.relid = c.oid) AS builder_pid,
+         WHERE b.relid = c.oid
+           AND b.datname = pg_catalog.current_database()) AS builder_pid,
        (SELECT min(v.pid) FROM pg_catalog.pg_stat_progress_cluster v
-         WHERE v.relid = c.oid) AS rewriter_pid,
+         WHERE v.relid = c.oid
+           AND v.datname = pg_catalog.current_database()) AS rewriter_pid,
        o.pid AS oldest_pid,
        o.age_s AS oldest_age_s
   FROM pg_catalog.pg_class c

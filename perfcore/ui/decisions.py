@@ -102,7 +102,7 @@ def _start_drop(stored: StoredSuggestion, target: str, index: tuple[str, str]) -
         st.toast(words.plain(f"{error} {error.hint}".strip()))
         return
     st.session_state[f"_dropped_{key}"] = st.session_state.get(f"_dropped_{key}", 0) + 1
-    lab.follow(change_id)
+    lab.follow(change_id, "suggestions")
 
 
 def _put_away(key: str) -> None:

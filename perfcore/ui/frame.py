@@ -68,6 +68,13 @@ def hold_pages(pages: Mapping[str, StreamlitPage]) -> None:
     st.session_state[_PAGES_KEY] = dict(pages)
 
 
+def arrive(page: str) -> None:
+    """Forget what belongs to the page that was left, if this is another."""
+    if st.session_state.get("_page") != page:
+        st.session_state["_page"] = page
+        st.session_state.pop("_followed_change", None)
+
+
 def has_page(name: str) -> bool:
     """Say whether a page of that file name is part of this installation."""
     return name in st.session_state[_PAGES_KEY]

@@ -51,9 +51,11 @@ def choose() -> Subject | None:
     named, trial_id = frame.parameter("suggestion"), frame.parameter("trial")
     if trial_id and not named and (subject := _of_trial(trial_id)):
         return subject
+    # The advisor may change its mind about what is being tested: the page keeps to its subject.
     found = [
         s for s in frame.read(read.suggestions, state=None)
-        if s.suggestion.kind == "index" and s.suggestion.index and s.state in _STATES
+        if s.suggestion.kind == "index" and s.suggestion.index
+        and (s.state in _STATES or s.suggestion_id == named)
     ]  # fmt: skip
     if not found:
         frame.nothing_here(
@@ -232,7 +234,7 @@ def _offer_apply(subject: Subject) -> None:
             except PerfcoreError as error:
                 _complain(error)
                 return
-            follow(change_id)
+            follow(change_id, subject.index.digest)
             st.session_state["_applying_turn"] = turn + 1
             st.rerun()
 
@@ -259,11 +261,20 @@ def watch_trial(trial_id: str) -> None:
     st.progress(min(1.0, trial.progress), text=words.plain(trial.message or trial.state))
 
 
-def follow(change_id: str) -> None:
-    """Keep a change that was just started in the URL, so that the page shows its course."""
+def follow(change_id: str, where: str) -> None:
+    """Keep a change that was just started, so that the page shows its course."""
     st.query_params["change"] = change_id
-    st.session_state["_followed_change"] = change_id
+    st.session_state["_followed_change"] = where, change_id
     frame.forget()
+
+
+def followed(where: str) -> str:
+    """Return the change that the URL names, else the one last started in that place.
+
+    A timer of the browser that fires while a change begins brings the URL of before back.
+    """
+    place, change_id = st.session_state.get("_followed_change", ("", ""))
+    return frame.parameter("change") or (change_id if place == where else "")
 
 
 def _is_uuid(text: str) -> bool:
@@ -277,7 +288,7 @@ def _is_uuid(text: str) -> bool:
 def change(change_id: str) -> None:
     """Show how far a change is, or its end."""
     found = jobs().change(change_id) if _is_uuid(change_id) else None
-    if found is None and st.session_state.get("_followed_change") != change_id:
+    if found is None and change_id not in st.session_state.get("_followed_change", ()):
         st.caption(f"There is no change {words.code(change_id)} in the ledger.")
         return
     if found is None or found.state in _UNDER_WAY:

@@ -45,6 +45,7 @@ def main() -> None:
         view = timerange.controls()
     frame.hold_view(view)
     frame.follow()
+    frame.arrive(page.url_path)
     if not frame.store_dsn():
         _no_store()
         return

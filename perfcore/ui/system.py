@@ -13,7 +13,8 @@ import pandas as pd
 import streamlit as st
 
 import perfcore
-from perfcore.config import SETTINGS
+from perfcore.collect.readiness import Check, Readiness, examine
+from perfcore.config import SETTINGS, load_config
 from perfcore.db import redact
 from perfcore.store.read import CollectionState, ProcessState, TargetState
 from perfcore.ui import frame, parts, words
@@ -34,7 +35,7 @@ _REMEDIES = (
     ),
     (
         r"permission denied|insufficient privilege|pg_monitor|pg_read_all_stats",
-        "GRANT pg_monitor TO {role};\nGRANT pg_read_all_data TO {role};",
+        "GRANT pg_monitor TO {role};\nGRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};",
     ),
     (
         r"password authentication failed|role .* does not exist|no password",
@@ -67,25 +68,29 @@ def targets(state: CollectionState) -> None:
     if not state.targets:
         frame.nothing_here(
             "No database is watched",
-            "Name one or several and start again. A role with pg_monitor is enough to read.",
-            command='export PERFCORE_TARGETS="shop=postgresql://monitor:secret@host:5432/shop"',
+            "Prepare a server, name its databases and start again. The role it makes only reads.",
+            command="python -m perfcore doctor --setup-sql > setup.sql\n"
+            "psql -d shop -f setup.sql\n"
+            'export PERFCORE_TARGETS="shop=postgresql://perfcore_reader:…@host:5432/shop"',
         )
+    dsns = load_config().targets
+    found = _examined(dsns) if dsns else {}
     for target in state.targets:
-        _target(target, state)
+        _target(target, state, found.get(target.name))
 
 
-def _target(target: TargetState, state: CollectionState) -> None:
+@st.cache_data(ttl=30, max_entries=8, show_spinner="Asking each database what it lacks …")
+def _examined(targets: tuple[tuple[str, str], ...]) -> dict[str, Readiness]:
+    return {found.target: found for found in examine(targets)}
+
+
+def _target(target: TargetState, state: CollectionState, found: Readiness | None) -> None:
     seen = target.last_seen_at
     is_fresh = seen is not None and (state.read_at - seen).total_seconds() < _STALE_S
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{words.plain(target.name)}**", width="content")
-            if target.last_error:
-                st.badge("error", icon=":material/error:", color="red")
-            elif is_fresh:
-                st.badge("read", icon=":material/check:", color="green")
-            else:
-                st.badge("silent", icon=":material/schedule:", color="orange")
+            _badges(target, found, is_fresh=is_fresh)
         st.caption(
             f"{words.server_version(target.server_version)} · database "
             f"{words.plain(target.database or words.NOTHING)} · last read "
@@ -93,15 +98,68 @@ def _target(target: TargetState, state: CollectionState) -> None:
         )
         if target.last_error:
             st.code(target.last_error, language=None, wrap_lines=True)
-            if sql := remedy(target.last_error):
+            if found is None and (sql := remedy(target.last_error)):
                 st.caption("This ends it:")
                 st.code(sql, language="sql")
         elif not is_fresh:
             st.caption("No collector reads it. Start one with:")
             st.code("python -m perfcore collect", language="bash")
+        if found is not None:
+            _readiness(found)
+        else:
+            st.caption(
+                "This process has no DSN for it. What it still needs is said by `perfcore doctor` "
+                "where the collector runs."
+            )
         if target.settings:
             with st.expander("Its settings", key=f"settings_{target.target_id}"):
                 _two_columns(target.settings, "Setting", "Value", f"target_{target.target_id}")
+
+
+def _badges(target: TargetState, found: Readiness | None, *, is_fresh: bool) -> None:
+    if target.last_error:
+        st.badge("error", icon=":material/error:", color="red")
+    elif is_fresh:
+        st.badge("read", icon=":material/check:", color="green")
+    else:
+        st.badge("silent", icon=":material/schedule:", color="orange")
+    if found is not None and found.is_reachable:
+        count = len(found.missing)
+        if count:
+            st.badge(f"{count} missing", icon=":material/build:", color="orange")
+        else:
+            st.badge("ready", icon=":material/verified:", color="green")
+
+
+def _readiness(found: Readiness) -> None:
+    """Draw what a target lacks with its cost and remedy; what is optional or well, folded."""
+    for check in found.missing:
+        _check(check)
+    notes = [check for check in found.checks if check.state == "note"]
+    well = [check for check in found.checks if check.state == "ok"]
+    if not notes and not well:
+        return
+    label = f"Well: {len(well)}" + (f" · worth knowing: {len(notes)}" if notes else "")
+    with st.expander(label, key=f"checks_{found.target}"):
+        for check in notes:
+            _check(check)
+        for check in well:
+            st.caption(
+                f":green[:material/check:] **{words.plain(check.name)}** "
+                f"{words.plain(check.finding)}"
+            )
+
+
+def _check(check: Check) -> None:
+    colour, icon = ("orange", "build") if check.state == "missing" else ("gray", "info")
+    cost = f"  \n:gray[costs: {words.plain(check.cost)}]" if check.cost else ""
+    st.markdown(
+        f":{colour}[:material/{icon}:] **{words.plain(check.name)}**: "
+        f"{words.plain(check.finding)}{cost}"
+    )
+    if check.remedy:
+        restart = "\n-- and restart the server" if check.needs_restart else ""
+        st.code(check.remedy + restart, language="sql", wrap_lines=True)
 
 
 def no_statements(state: CollectionState) -> None:

@@ -53,9 +53,11 @@ def read_only(connection: psycopg.Connection[TupleRow]) -> Iterator[None]:
     """
     try:
         with connection.transaction(force_rollback=True):
-            connection.execute(f"{db.MARKER} SET TRANSACTION READ ONLY")
-            connection.execute(f"{db.MARKER} SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
-            connection.execute(f"{db.MARKER} SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+            connection.execute(f"SET TRANSACTION READ ONLY {db.MARKER}".encode())
+            connection.execute(
+                f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS} {db.MARKER}".encode()
+            )
+            connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS} {db.MARKER}".encode())
             yield
     except psycopg.Error as error:
         raise TargetUnavailable(

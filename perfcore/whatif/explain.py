@@ -39,10 +39,13 @@ def explain(
     prepared = False
     try:
         with connection.transaction(force_rollback=True):
-            connection.execute(
-                f"{MARKER} SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {TIMEOUT_MS}; "
-                f"SET LOCAL lock_timeout = 500; SET LOCAL plan_cache_mode = {mode}"
-            )
+            for command in (
+                "SET TRANSACTION READ ONLY",
+                f"SET LOCAL statement_timeout = {TIMEOUT_MS}",
+                "SET LOCAL lock_timeout = 500",
+                f"SET LOCAL plan_cache_mode = {mode}",
+            ):
+                connection.execute(f"{command} {MARKER}".encode())
             _prepare(connection, repaired(statement))
             prepared = True
             call = _call(connection, parameters)

@@ -14,6 +14,7 @@ from psycopg import sql
 from perfcore import db
 from perfcore.errors import PlanningFailed, TargetUnavailable
 from perfcore.plan import Plan
+from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.explain import explain, with_index_names
@@ -38,7 +39,7 @@ class HypoPG:
         self.calls = 0
         self._lock = threading.Lock()
         try:
-            self._connection = db.connect(dsn, autocommit=True)
+            self._connection = connect_target(dsn)
         except psycopg.Error as error:
             raise TargetUnavailable(f"{db.redact(dsn)} cannot be reached: {error}") from error
         try:
@@ -52,6 +53,7 @@ class HypoPG:
         self._schema: str = state[0]
         self._can_hide: bool = state[1]
         self._connection.execute("SET jit = off")
+        use_default_search_path(self._connection)
 
     def __enter__(self) -> HypoPG:
         return self

@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow
 
 from perfcore import db
 from perfcore.errors import TargetUnavailable
+from perfcore.target import connect_target
 from perfcore.types import Catalog
 from perfcore.whatif.catalog import read_catalog, read_only
 
@@ -104,7 +105,7 @@ def read_source(dsn: str) -> Source:
     statistics, with the GRANT that changes that.
     """
     try:
-        with db.connect(dsn, autocommit=True) as connection:
+        with connect_target(dsn) as connection:
             source = _read(connection)
     except psycopg.Error as error:
         raise TargetUnavailable(f"{db.redact(dsn)} cannot be reached: {error}") from error

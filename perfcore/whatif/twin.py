@@ -29,6 +29,7 @@ from perfcore import db
 from perfcore.errors import PlanningFailed, TargetUnavailable
 from perfcore.plan import Plan
 from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
+from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import IndexDefinition
 from perfcore.whatif import size, sparse
 from perfcore.whatif.explain import explain, with_index_names
@@ -185,8 +186,9 @@ class Twin:
         """Compare the generic plan on the target, asked read-only, with the twin's."""
         twin = self.plan(statement)
         try:
-            with db.connect(self.target_dsn, autocommit=True) as connection:
+            with connect_target(self.target_dsn) as connection:
                 connection.execute("SET jit = off")
+                use_default_search_path(connection)
                 target = explain(connection, statement)
         except psycopg.Error as error:
             raise TargetUnavailable(

@@ -12,11 +12,12 @@ from perfcore.advise import loop
 from perfcore.advise.store import read_foreign_keys
 from perfcore.config import Config, load_config
 from perfcore.db import connect
-from perfcore.errors import ConfigurationError
+from perfcore.errors import ConfigurationError, TargetUnavailable
 from perfcore.store.targets import ensure_target
 from perfcore.types import Target
 from perfcore.whatif.twin import Agreement
 from tests.advise.conftest import Shop
+from tests.targets import reader_dsn, run_setup
 
 SLOW = "SELECT id, total, note FROM orders WHERE customer_id = $1 ORDER BY created_at DESC LIMIT $2"
 
@@ -57,11 +58,19 @@ def test_the_twin_prices_what_the_collector_stored(
     store: str, shop_dsn: str, work_folder: Path
 ) -> None:
     record(store)
-    advice = loop.advise_target(config(store, shop_dsn, work_folder), "shop")
+    run_setup(shop_dsn)
+    advice = loop.advise_target(config(store, reader_dsn(shop_dsn), work_folder), "shop")
     assert advice.planner == "twin"
     assert "orders (customer_id, created_at DESC)" in loop.render_text(advice)
     assert not any("The twin plans" in c for s in advice.suggestions for c in s.caveats)
     assert ("Index orders (customer_id, created_at DESC)", "open") in open_titles(store)
+
+
+@pytest.mark.fault(69)
+def test_nothing_is_explained_as_superuser(store: str, shop_dsn: str, work_folder: Path) -> None:
+    record(store)
+    with pytest.raises(TargetUnavailable, match="refusing to EXPLAIN as superuser: create the ro"):
+        loop.advise_target(config(store, shop_dsn, work_folder), "shop")
 
 
 def test_a_planner_that_plans_otherwise_is_not_believed_blindly(

@@ -47,7 +47,7 @@ def test_what_executes_nothing_has_no_migration() -> None:
 
 def test_the_terminal_shows_gain_reason_and_ddl_and_counts_silences() -> None:
     silences = (Silence(1, 1, "SELECT", SilenceReason.FAST),) * 2
-    assert render_text(Advice((INDEX,), silences, 7, 0.5, planner="twin")) == (
+    assert render_text(Advice((INDEX,), silences, 7, elapsed_s=0.5, planner="twin")) == (
         "1 suggestions (7 plans in 0.5 s, planner: twin)\n"
         "\n"
         '1. Index orders ("note") · saves 12.0 s per hour (estimated)\n'

@@ -52,7 +52,7 @@ def new_page(
     return context.new_page()
 
 
-def settle(page: Page, *, timeout_s: float = 30.0) -> None:
+def settle(page: Page, *, timeout_s: float = 90.0) -> None:
     """Wait until Streamlit has run and what it drew has been still for half a second."""
     for _ in range(4):
         page.wait_for_function(_STANDS_STILL, timeout=timeout_s * 1000)
@@ -62,7 +62,7 @@ def settle(page: Page, *, timeout_s: float = 30.0) -> None:
     raise NotInTime(f"{page.url} did not come to rest")
 
 
-def open_page(page: Page, url: str, *, timeout_s: float = 30.0) -> None:
+def open_page(page: Page, url: str, *, timeout_s: float = 90.0) -> None:
     """Go to a page of the dashboard and wait until it is drawn."""
     page.goto(url)
     settle(page, timeout_s=timeout_s)

@@ -20,7 +20,8 @@ import pytest
 from perfcore.collect import Recorder, configure, record
 from perfcore.collect import flusher as flusher_module
 from perfcore.collect import link as link_module
-from perfcore.collect.batching import Limits
+from perfcore.collect.batching import Batcher, Limits
+from perfcore.collect.buffer import Buffer
 from perfcore.collect.spool import Spool, folder_bytes, orphans, spool_path
 from perfcore.db import ImpatientConnection, connect
 from perfcore.store.ingest import Batch, write_batches
@@ -261,6 +262,34 @@ def test_raw_rows_are_thinned_and_weighted_while_histograms_stay_whole(
         (10,)
     ]
     assert rows(_STORED) == [(3_010,)]
+
+
+def test_what_comes_in_fast_does_not_wait_for_the_intervals_end(
+    make_recorder: Callable[..., Recorder], rows: Rows
+) -> None:
+    recorder = make_recorder(interval_s=3_600)
+    _record(recorder, 10_500)
+    for _ in range(200):
+        if rows(_STORED) == [(10_500,)]:
+            break
+        time.sleep(0.1)
+    accounting = recorder.accounting()
+    assert (accounting.stored, accounting.missing, len(recorder.buffer)) == (10_500, 0, 0)
+
+
+def test_flushing_more_often_sends_no_more_raw_rows() -> None:
+    now_ns = 0
+    batcher = Batcher("shop", "p", Limits(raw_per_s=100), lambda: now_ns, lambda: now_ns)
+    buffer, raw_rows = Buffer(), 0
+    for _ in range(100):
+        now_ns += 100_000_000
+        for _ in range(50):
+            buffer.add(buffer.requests, ("GET /x", "", now_ns - 1_000, now_ns, 200, None))
+        batch = batcher.take(buffer)
+        assert batch is not None
+        raw_rows += len(batch.raw)
+        assert sum(sample.weight for sample in batch.raw) == 50
+    assert 100 <= raw_rows <= 1_300  # ten seconds' worth, a second's saved, and the rounding
 
 
 def test_a_forked_child_reports_its_own_and_not_its_parents(recorder: Recorder, rows: Rows) -> None:

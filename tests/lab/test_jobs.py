@@ -16,6 +16,7 @@ from perfcore.lab.jobs import Jobs, TrialReport
 from perfcore.lab.tend import tend_once
 from perfcore.server.embedded import Cluster
 from tests.lab.conftest import ORDERS, Connection
+from tests.targets import reader_dsn, run_setup
 
 STATEMENT = "SELECT note FROM orders WHERE customer_id = $1 ORDER BY placed_at DESC LIMIT $2"
 
@@ -24,9 +25,10 @@ STATEMENT = "SELECT note FROM orders WHERE customer_id = $1 ORDER BY placed_at D
 def environ(
     dsn: str, store: str, cluster18: Cluster, work_folder: Path, target: Connection
 ) -> dict[str, str]:
+    run_setup(dsn)
     return {
         "PERFCORE_STORE": store,
-        "PERFCORE_TARGETS": f"shop={dsn}",
+        "PERFCORE_TARGETS": f"shop={reader_dsn(dsn)}",
         "PERFCORE_APPLY_DSNS": f"shop={dsn}",
         "PERFCORE_LAB": cluster18.dsn(),
         "PERFCORE_DATA_DIR": str(work_folder / "data"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,18 @@ from perfcore.db import connect
 from perfcore.lab import ledger
 from perfcore.lab.verdict import EndpointVerdict, StatementVerdict, VerdictReport
 from perfcore.server.embedded import Cluster
-from perfcore.types import ConfidenceInterval, Evidence, Finding, Suggestion, Verdict
+from perfcore.types import (
+    ConfidenceInterval,
+    Evidence,
+    Finding,
+    IndexDefinition,
+    IndexKey,
+    Suggestion,
+    Verdict,
+)
 from perfcore.ui import frame, lab
 from tests.lab.conftest import ORDERS, Connection, target, target_id
+from tests.targets import reader_dsn, run_setup
 
 __all__ = ["target", "target_id"]  # fixtures, which pytest finds by their names here
 SHELL = Path(__file__).parents[2] / "perfcore" / "ui" / "shell.py"
@@ -45,7 +55,8 @@ def app(
             (target_id, STATEMENT),
         )
     monkeypatch.setenv("PERFCORE_STORE", store)
-    monkeypatch.setenv("PERFCORE_TARGETS", f"shop={dsn}")
+    run_setup(dsn)
+    monkeypatch.setenv("PERFCORE_TARGETS", f"shop={reader_dsn(dsn)}")
     monkeypatch.setenv("PERFCORE_APPLY_DSNS", f"shop={dsn}")
     monkeypatch.setenv("PERFCORE_LAB", cluster18.dsn())
     monkeypatch.setenv("PERFCORE_DATA_DIR", str(work_folder / "data"))
@@ -82,6 +93,11 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     app.run()
     assert not app.exception
     assert "is applied" in app.success[0].value
+    change_id = app.query_params.pop("change")  # as a timer does that fired before
+    app.run()
+    assert "is applied" in app.success[0].value
+    app.query_params["change"] = change_id
+    app.run()
     assert not [b for b in app.button if b.key == "apply"]
     assert "applied at" in " ".join(m.value for m in app.markdown)
     app.switch_page("../../pages/ledger.py").run()
@@ -145,6 +161,31 @@ def test_an_idle_index_is_dropped_from_its_suggestion(
     assert gone == (True,)
     app.switch_page("../../pages/ledger.py").run()
     assert "Index dropped" in " ".join(m.value for m in app.markdown)
+
+
+def test_a_suggestion_that_is_tested_stays_when_the_advisor_drops_it(
+    app: AppTest, store: str, target_id: int
+) -> None:
+    other = replace(ORDERS, keys=(IndexKey("note"),))
+    tested, better = _index("tested", target_id, ORDERS), _index("better", target_id, other)
+    with connect(store, autocommit=True) as connection:
+        save_advice(connection, target_id, Advice((tested,)))
+        save_advice(connection, target_id, Advice((better,)))  # the first is "gone" now
+    app.run()
+    app.switch_page("../../pages/index_lab.py")
+    app.query_params["suggestion"] = "tested"
+    app.run()
+    assert not app.exception
+    assert [c.value for c in app.code if "CREATE INDEX" in c.value] == [f"{ORDERS.ddl()};"]
+    assert any("gone" in each for each in app.selectbox(key="lab_suggestion").options)
+
+
+def _index(suggestion_id: str, target_id: int, index: IndexDefinition) -> Suggestion:
+    return Suggestion(
+        suggestion_id, target_id, "index", f"Index {suggestion_id}", "It reads every row.",
+        Finding("seq_scan", "It reads every row."), Evidence.ESTIMATED, 0.0,
+        index=index, ddl=index.ddl(),
+    )  # fmt: skip
 
 
 def _idle(target_id: int) -> Suggestion:

@@ -1,0 +1,359 @@
+"""Advice on a workload that is given, not recorded, with an account of every statement.
+
+Nothing is known of its statements but their texts and how often they run. So their times are
+the planner's costs, and a workload's cost is the sum of calls times cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.selection import Progress, silent
+from perfcore.advise.statement import plannable
+from perfcore.advise.store import read_foreign_keys
+from perfcore.advise.workload import Options
+from perfcore.advise.workload_file import Item
+from perfcore.db import redact
+from perfcore.errors import PerfcoreError, TargetUnavailable
+from perfcore.plan import Plan
+from perfcore.target import connect_target
+from perfcore.types import Catalog, IndexDefinition, Suggestion, WorkloadStatement
+from perfcore.whatif.catalog import read_catalog
+from perfcore.whatif.planner import Planner
+from perfcore.whatif.twin import Twin
+
+# What a unit of the planner's cost takes, roughly: costs are weighed against writes by it.
+MS_PER_COST = 0.005
+_HOUR_S = 3600.0
+_LIMIT_ROWS = 20  # in the place of a LIMIT that is a parameter
+_LEAST_SAVED = 0.0005  # of the workload's cost, by one index
+_CHANGED = 0.01  # a cost that moves by less is the same
+
+
+@dataclass(frozen=True, slots=True)
+class StatementAccount:
+    """One statement of the workload, as it is and with all that is suggested."""
+
+    id: str
+    calls: float
+    cost_before: float | None  # None: it could not be planned
+    cost_after: float | None
+    suggestions: tuple[int, ...]  # the places, from 1, of those that make it cheaper
+    reason: str  # why it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a suggestion alone does to one statement's cost."""
+
+    id: str
+    cost_before: float
+    cost_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestionAccount:
+    """A suggestion with what it alone does to the workload."""
+
+    suggestion: Suggestion
+    saved_cost: float  # calls times cost
+    saved_share: float  # of the workload's
+    helped: tuple[Change, ...] = ()
+    hurt: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All that one run found."""
+
+    suggestions: tuple[SuggestionAccount, ...]
+    statements: tuple[StatementAccount, ...]
+    cost_before: float
+    cost_after: float
+    index_bytes: int  # of the suggested indexes, by our estimate
+    engine: str
+    note: str
+    what_if_calls: int
+    cache_hits: int
+    elapsed_s: float
+    stopped_early: bool
+
+
+def advise_dsn(
+    dsn: str,
+    items: Sequence[Item],
+    data_dir: Path,
+    options: Options,
+    *,
+    progress: Progress = silent,
+    clock: Callable[[], float] = time.monotonic,
+) -> Account:
+    """Return advice on the database for the workload; the database is only read.
+
+    The time limit holds for all of it. Raises TargetUnavailable when the database cannot be
+    read, ServerError when the twin cannot be started.
+    """
+    started = clock()
+    progress(0.0, "reading the catalogue")
+    try:
+        with connect_target(dsn) as connection:
+            catalog = read_catalog(connection)
+            foreign_keys = read_foreign_keys(connection)
+    except psycopg.Error as error:
+        raise TargetUnavailable(
+            f"{redact(dsn)} cannot be read: {error}", hint="check --dsn"
+        ) from error
+    with Twin.build(dsn, data_dir, progress=_share(progress, 0.0, 0.2)) as twin:
+        accountant = _Accountant(twin.planner, items)
+        workload = accountant.workload()
+        left_s = max(options.time_limit_s - (clock() - started), 1.0)
+        advice = advise(
+            catalog,
+            workload,
+            twin.planner,
+            options=replace(_unhurried(options, workload), time_limit_s=left_s),
+            foreign_keys=foreign_keys,
+            clock=clock,
+            progress=_share(progress, 0.3, 0.9),
+        )
+        progress(0.9, "adding up")
+        account = accountant.account(advice, catalog)
+        progress(1.0, "done")
+        hits = advice.cache_hits + twin.planner.answered_from_cache
+        return replace(
+            account, what_if_calls=twin.calls, cache_hits=hits, elapsed_s=clock() - started
+        )
+
+
+def _unhurried(options: Options, workload: Sequence[WorkloadStatement]) -> Options:
+    """Return the options without thresholds in milliseconds, which costs know nothing of."""
+    whole_ms = sum(s.total_exec_time_ms for s in workload)
+    return replace(
+        options,
+        min_calls=1,
+        min_mean_ms=0.0,
+        min_total_ms_per_hour=0.0,
+        min_saved_ms_per_hour=_LEAST_SAVED * whole_ms,
+        floor_ms=0.0,
+    )
+
+
+def _share(progress: Progress, start: float, end: float) -> Progress:
+    return lambda share, what: progress(start + (end - start) * share, what)
+
+
+class _Accountant:
+    """Knows each statement's plan as things are, and adds up what advice changes."""
+
+    def __init__(self, planner: Planner, items: Sequence[Item]) -> None:
+        self._planner = planner
+        self._items = items
+        self._plans = {n: self._plan(item.sql) for n, item in enumerate(items)}
+
+    def workload(self) -> tuple[WorkloadStatement, ...]:
+        """Return the statements as the advisor takes them, each under its place as a number."""
+        return tuple(
+            WorkloadStatement(
+                fingerprint=n,
+                queryid=n,
+                text=item.sql,
+                calls=max(1, round(item.calls)),
+                total_exec_time_ms=self._cost(n) * MS_PER_COST * max(1, round(item.calls)),
+                window_s=_HOUR_S,
+                rows=self._written_rows(n),
+            )
+            for n, item in enumerate(self._items)
+        )
+
+    def account(self, advice: Advice, catalog: Catalog) -> Account:
+        """Return the advice with each statement's cost before and after."""
+        indexes = [s.index for s in advice.suggestions if s.index is not None]
+        before = {n: p.total_cost for n, p in self._plans.items() if p is not None}
+        after = self._costs(indexes, before)
+        whole = self._weighed(before)
+        suggestions = tuple(self._suggestion(s, before, whole) for s in advice.suggestions)
+        reasons = {s.fingerprint: _words(s.reason.value, s.detail) for s in advice.silences}
+        return Account(
+            suggestions=suggestions,
+            statements=tuple(
+                self._statement(n, before, after, suggestions, reasons)
+                for n in range(len(self._items))
+            ),
+            cost_before=whole,
+            cost_after=self._weighed(after),
+            index_bytes=sum(s.index_bytes or 0 for s in advice.suggestions if s.index),
+            engine=advice.planner,
+            note=advice.note,
+            what_if_calls=0,
+            cache_hits=0,
+            elapsed_s=0.0,
+            stopped_early=advice.stopped_early,
+        )
+
+    def _statement(
+        self,
+        n: int,
+        before: Mapping[int, float],
+        after: Mapping[int, float],
+        suggestions: Sequence[SuggestionAccount],
+        reasons: Mapping[int, str],
+    ) -> StatementAccount:
+        item = self._items[n]
+        helping = tuple(
+            place
+            for place, s in enumerate(suggestions, start=1)
+            if any(c.id == item.id for c in s.helped)
+            or any(g.fingerprint == n for g in s.suggestion.statements)
+        )
+        reason = "" if helping else reasons.get(n, "no suggestion makes it cheaper")
+        return StatementAccount(item.id, item.calls, before.get(n), after.get(n), helping, reason)
+
+    def _suggestion(
+        self, suggestion: Suggestion, before: Mapping[int, float], whole: float
+    ) -> SuggestionAccount:
+        if suggestion.index is None:
+            return SuggestionAccount(suggestion, 0.0, 0.0)
+        alone = self._costs([suggestion.index], before)
+        saved = self._weighed(before) - self._weighed(alone)
+        changes = [Change(self._items[n].id, before[n], alone[n]) for n in before]
+        return SuggestionAccount(
+            suggestion,
+            saved,
+            saved / whole if whole else 0.0,
+            helped=tuple(c for c in changes if c.cost_after < c.cost_before * (1 - _CHANGED)),
+            hurt=tuple(c for c in changes if c.cost_after > c.cost_before * (1 + _CHANGED)),
+        )
+
+    def _costs(
+        self, indexes: Sequence[IndexDefinition], before: Mapping[int, float]
+    ) -> dict[int, float]:
+        plans = {n: self._plan(self._items[n].sql, indexes) for n in before}
+        return {n: before[n] if p is None else p.total_cost for n, p in plans.items()}
+
+    def _weighed(self, costs: Mapping[int, float]) -> float:
+        return sum(self._items[n].calls * cost for n, cost in costs.items())
+
+    def _plan(self, text: str, indexes: Sequence[IndexDefinition] = ()) -> Plan | None:
+        try:
+            return self._planner.plan(plannable(text, limit_rows=_LIMIT_ROWS), indexes=indexes)
+        except PerfcoreError:
+            return None
+
+    def _cost(self, n: int) -> float:
+        plan = self._plans[n]
+        return plan.total_cost if plan is not None else 0.0
+
+    def _written_rows(self, n: int) -> int:
+        """Return how many rows a write touches in all its calls, by the planner's estimate."""
+        plan, item = self._plans[n], self._items[n]
+        if plan is None or plan.root.node_type != "ModifyTable":
+            return 0
+        rows = max((child.plan_rows for child in plan.root.children), default=1.0)
+        return round(max(rows, 1.0) * item.calls)
+
+
+def _words(reason: str, detail: str) -> str:
+    return f"{reason} ({detail})" if detail else reason
+
+
+def account_json(account: Account) -> dict[str, Any]:
+    """Return the account as it is printed for programs; its fields are stable."""
+    return {
+        "suggestions": [_suggestion_json(s) for s in account.suggestions],
+        "statements": [
+            {
+                "id": s.id,
+                "calls": s.calls,
+                "cost_before": _rounded(s.cost_before),
+                "cost_after": _rounded(s.cost_after),
+                "suggestions": list(s.suggestions),
+                "reason": s.reason,
+            }
+            for s in account.statements
+        ],
+        "totals": {
+            "cost_before": _rounded(account.cost_before),
+            "cost_after": _rounded(account.cost_after),
+            "index_bytes": account.index_bytes,
+            "engine": account.engine,
+            "note": account.note,
+            "what_if_calls": account.what_if_calls,
+            "cache_hits": account.cache_hits,
+            "elapsed_s": round(account.elapsed_s, 2),
+            "stopped_early": account.stopped_early,
+        },
+    }
+
+
+def _suggestion_json(account: SuggestionAccount) -> dict[str, Any]:
+    s = account.suggestion
+    return {
+        "ddl": s.ddl,
+        "undo": s.undo,
+        "kind": s.kind,
+        "title": s.title,
+        "index_bytes": s.index_bytes,
+        "saved_cost": _rounded(account.saved_cost),
+        "saved_share": round(account.saved_share, 4),
+        "helped": [_change_json(c) for c in account.helped],
+        "hurt": [_change_json(c) for c in account.hurt],
+        "evidence": s.evidence.value,
+        "reason": s.reason,
+        "write_cost": s.write_cost,
+        "caveats": list(s.caveats),
+        "rewritten_sql": s.rewritten_sql,
+    }
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    return {
+        "id": change.id,
+        "cost_before": _rounded(change.cost_before),
+        "cost_after": _rounded(change.cost_after),
+    }
+
+
+def _rounded(cost: float | None) -> float | None:
+    return None if cost is None else round(cost, 2)
+
+
+def account_text(account: Account) -> str:
+    """Return the account for a terminal."""
+    saved = 1 - account.cost_after / account.cost_before if account.cost_before else 0.0
+    lines = [
+        f"{len(account.suggestions)} suggestions; workload cost {account.cost_before:,.0f} -> "
+        f"{account.cost_after:,.0f} ({100 * saved:.1f} % less), "
+        f"{account.index_bytes / 1e6:,.1f} MB of indexes",
+        f"{account.what_if_calls} plans by the {account.engine}, {account.cache_hits} answered "
+        f"without one, {account.elapsed_s:.1f} s",
+    ]
+    if account.stopped_early:
+        lines.append("The time limit came first: this is the best found until then.")
+    if account.note:
+        lines.append(f"Note: {account.note}.")
+    for place, each in enumerate(account.suggestions, start=1):
+        lines += ["", *_suggestion_lines(place, each)]
+    silent_ones = [s for s in account.statements if not s.suggestions]
+    if silent_ones:
+        lines += ["", f"{len(silent_ones)} statements without a suggestion:"]
+        lines += [f"  {s.id}: {s.reason}" for s in silent_ones]
+    return "\n".join(lines)
+
+
+def _suggestion_lines(place: int, account: SuggestionAccount) -> list[str]:
+    s = account.suggestion
+    size = f", {s.index_bytes / 1e6:,.1f} MB" if s.index_bytes else ""
+    lines = [f"{place}. {s.title} · saves {100 * account.saved_share:.1f} % of the cost{size}"]
+    if s.ddl:
+        lines.append(f"   {s.ddl};")
+    lines.append(f"   {s.reason}")
+    for word, changes in (("helps", account.helped), ("hurts", account.hurt)):
+        lines += [f"   {word} {c.id}: {c.cost_before:,.0f} -> {c.cost_after:,.0f}" for c in changes]
+    return lines
