@@ -8,6 +8,7 @@
     ├── TargetUnavailable      a watched database cannot be reached or lacks a right
     ├── StatementRefused       a statement is not safe to plan or to execute
     ├── PlanningFailed         the planner answered with an error, or not at all
+    ├── PlanUnreadable         what was pasted is not a plan, or too large for one
     ├── TrialFailed            a trial in the lab cannot be carried out
     └── ChangeRefused          an index change must not be made as things stand
 
@@ -49,6 +50,10 @@ class StatementRefused(PerfcoreError):
 
 class PlanningFailed(PerfcoreError):
     """The planner gave no plan for the statement."""
+
+
+class PlanUnreadable(PerfcoreError, ValueError):
+    """What was pasted cannot be read as a plan."""
 
 
 class TrialFailed(PerfcoreError):

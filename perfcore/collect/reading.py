@@ -10,9 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.errors import InsufficientPrivilege
 
 from perfcore.collect import statements
-from perfcore.collect.plans import PASS_LIMIT_S, Agenda, explain_generic
+from perfcore.collect.plans import (
+    PASS_LIMIT_S,
+    Agenda,
+    explain_generic,
+    explain_with,
+    values_of,
+)
 from perfcore.collect.target import (
     Connection,
     Identity,
@@ -23,8 +30,15 @@ from perfcore.collect.target import (
 )
 from perfcore.collect.texts import TextsUnreadable, read_texts
 from perfcore.errors import PlanningFailed, StatementRefused
+from perfcore.plan import Plan
 from perfcore.store import targets
-from perfcore.store.targets import Gap, IndexEvent, SnapshotTaken, StoredSnapshot
+from perfcore.store.targets import (
+    Gap,
+    IndexEvent,
+    PlanCandidate,
+    SnapshotTaken,
+    StoredSnapshot,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +86,7 @@ class Collector:
     missing: set[str] = field(default_factory=set)  # indexes that one pass did not find
     asked: dict[int, float] = field(default_factory=dict)  # when a text was not to be had
     hex_texts: int = 0  # texts that were no UTF-8
+    refused: set[int] = field(default_factory=set)  # queryids whose missing plan was named
     own_share: float | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -330,22 +345,50 @@ class Collector:
     def _plans(self, who: Identity) -> int | str:
         candidates = targets.plan_candidates(self.store, self.target_id, self.slow_ms)
         until = time.monotonic() + PASS_LIMIT_S
-        stored, refused = 0, ""
-        for queryid, fingerprint, text in self.agenda.due(candidates):
+        stored, missing_right = 0, ""
+        for candidate in self.agenda.due(candidates):
             if time.monotonic() > until:
                 break
-            self.agenda.note(queryid)
+            self.agenda.note(candidate.queryid)
             try:
-                plan = explain_generic(self.target, text)
+                self._save_plan(candidate, explain_generic(self.target, candidate.text), who, None)
             except (PlanningFailed, StatementRefused, ValueError) as error:
-                log.debug("statement %d: %s", queryid, error)
-                refused = getattr(error, "hint", "") or refused
+                missing_right = self._refused(candidate, error) or missing_right
                 continue
-            targets.save_plan(
-                self.store, self.target_id, queryid=queryid, fingerprint=fingerprint, plan=plan
-            )
+            self._explain_slowest(candidate, who)
             stored += 1
-        return f"plans: {refused}" if refused else stored
+        return f"plans: {missing_right}" if missing_right else stored
+
+    def _explain_slowest(self, candidate: PlanCandidate, who: Identity) -> None:
+        """Keep the plan for the slowest execution's parameters too, where they are known."""
+        values = values_of(candidate)
+        if values is None:
+            return
+        try:
+            plan = explain_with(self.target, candidate.text, values)
+        except (PlanningFailed, ValueError) as error:
+            # The generic plan is there; the error's words may hold a value.
+            log.debug("statement %d: no plan for its values: %s", candidate.queryid, type(error))
+            return
+        self._save_plan(candidate, plan, who, candidate.parameters_at)
+
+    def _save_plan(
+        self, candidate: PlanCandidate, plan: Plan, who: Identity, parameters_at: datetime | None
+    ) -> None:
+        targets.save_plan(
+            self.store, self.target_id, queryid=candidate.queryid,
+            fingerprint=candidate.fingerprint, plan=plan, seen_at=who.now,
+            parameters_at=parameters_at,
+        )  # fmt: skip
+
+    def _refused(self, candidate: PlanCandidate, error: Exception) -> str:
+        """Keep why there is no plan, name it once, and return the right that is missing."""
+        remedy = str(getattr(error, "hint", ""))
+        targets.save_plan_refusal(self.store, self.target_id, candidate, str(error), remedy)
+        if candidate.queryid not in self.refused and isinstance(error, PlanningFailed):
+            log.info("statement %d: %s", candidate.queryid, error)
+        self.refused.add(candidate.queryid)
+        return remedy if isinstance(error.__cause__, InsufficientPrivilege) else ""
 
     def _save(
         self, view: str, who: Identity, epoch: str, body: Any, before: StoredSnapshot | None

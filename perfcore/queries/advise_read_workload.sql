@@ -3,9 +3,9 @@
 -- indexes changed since then counts from that change on: what was before is no longer its cost.
 WITH settled AS (
     SELECT fingerprint, max(at) AS at
-      FROM (SELECT fingerprint, max(first_seen) AS at
-              FROM perfcore.plans
-             WHERE target_id = %(target_id)s
+      FROM (SELECT fingerprint, max(seen_from) AS at
+              FROM perfcore.plan_uses
+             WHERE target_id = %(target_id)s AND is_generic
              GROUP BY fingerprint
             HAVING count(*) > 1
              UNION ALL

@@ -3,6 +3,7 @@
 from perfcore.store.read_records import (
     CollectionState,
     Marker,
+    PlanRefusal,
     ProcessState,
     StatementDetail,
     StoredChange,
@@ -16,6 +17,7 @@ from perfcore.store.read_records import (
     collection_state,
     markers,
     plan,
+    plan_refusal,
     plans,
     services,
     silences,
@@ -31,6 +33,7 @@ from perfcore.store.read_rollups import RollupRow, series_rollups
 __all__ = [
     "CollectionState",
     "Marker",
+    "PlanRefusal",
     "ProcessState",
     "RollupRow",
     "StatementDetail",
@@ -45,6 +48,7 @@ __all__ = [
     "collection_state",
     "markers",
     "plan",
+    "plan_refusal",
     "plans",
     "services",
     "series_rollups",

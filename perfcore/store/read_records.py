@@ -247,6 +247,16 @@ class StoredPlan:
     plan: Plan
     first_seen: datetime
     last_seen: datetime
+    parameters_at: datetime | None = None  # of the execution whose values it was made with
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRefusal:
+    """Why a statement has no plan, and what would change that."""
+
+    reason: str
+    remedy: str
+    refused_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +383,14 @@ def plans(
 def plan(store: sqlalchemy.Engine, plan_id: int) -> StoredPlan | None:
     """Return a plan, None if there is none of that id."""
     return next(iter(_plans(store, plan_id, None, None)), None)
+
+
+def plan_refusal(
+    store: sqlalchemy.Engine, fingerprint: int, target_id: int | None = None
+) -> PlanRefusal | None:
+    """Return why the statement had no plan when it was last asked for, None if it had."""
+    filters = {"fingerprint": fingerprint, "target_id": target_id}
+    return next((PlanRefusal(*row) for row in fetch(store, "read_plan_refusal", filters)), None)
 
 
 def _plans(

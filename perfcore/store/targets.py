@@ -223,12 +223,27 @@ def save_statements(
     )
 
 
-def plan_candidates(
-    connection: Connection, target_id: int, slow_ms: float
-) -> list[tuple[int, int, str]]:
-    """Return (queryid, fingerprint, text) of the statements whose plan is worth knowing."""
-    rows = run(connection, "store_plan_candidates", target_id=target_id, slow_ms=slow_ms)
-    return [(int(r["queryid"]), int(r["fingerprint"]), str(r["text"])) for r in rows]
+@dataclass(frozen=True, slots=True)
+class PlanCandidate:
+    """A statement whose plan is worth knowing, and its slowest execution of the last hour."""
+
+    queryid: int
+    fingerprint: int
+    text: str  # as in pg_stat_statements
+    application_text: str = ""  # normalised; empty where no hook saw the statement
+    parameters: tuple[Any, ...] = ()  # values, or by policy only their types
+    parameters_at: datetime | None = None  # None: no slow execution was captured
+
+
+def plan_candidates(connection: Connection, target_id: int, slow_ms: float) -> list[PlanCandidate]:
+    """Return the statements whose plan is worth knowing, those without any at the end."""
+    return [
+        PlanCandidate(
+            int(r["queryid"]), int(r["fingerprint"]), str(r["text"]),
+            str(r["application_text"] or ""), tuple(r["parameters"] or ()), r["occurred_at"],
+        )
+        for r in run(connection, "store_plan_candidates", target_id=target_id, slow_ms=slow_ms)
+    ]  # fmt: skip
 
 
 def save_plan(
@@ -238,34 +253,69 @@ def save_plan(
     queryid: int,
     fingerprint: int,
     plan: Plan,
-    is_generic: bool = True,
+    seen_at: datetime,
+    parameters_at: datetime | None = None,
 ) -> str | None:
-    """Keep a plan, once a shape; return the shape it took the place of, None when none."""
+    """Keep a plan, once a shape, and that it is in use; return the shape it took the place of.
+
+    A plan for given parameters (`parameters_at`) has a history of its own beside the generic
+    one: other values may rightly have another plan, so only a generic plan that changed is
+    marked. Returns None where no plan came before, or the same one.
+    """
+    is_generic = parameters_at is None
+    statement = {"target_id": target_id, "fingerprint": fingerprint}
     with connection.transaction():
-        latest = run(connection, "store_latest_plan", target_id=target_id, queryid=queryid)
-        run(
+        found = run(connection, "store_latest_plan", is_generic=is_generic, **statement)
+        (saved,) = run(
             connection,
             "store_save_plan",
-            target_id=target_id,
-            fingerprint=fingerprint,
             queryid=queryid,
             shape_hash=plan.shape_hash,
             is_generic=is_generic,
             total_cost=plan.total_cost,
             plan=Jsonb(plan.document),
+            **statement,
         )
-        before = str(latest[0]["shape_hash"]) if latest else plan.shape_hash
-        if before == plan.shape_hash:
+        run(connection, "store_clear_plan_refusal", **statement)
+        latest = found[0] if found else None
+        if latest and latest["plan_id"] == saved["plan_id"]:
+            run(
+                connection, "store_extend_plan_use",
+                plan_use_id=latest["plan_use_id"], seen_at=seen_at, parameters_at=parameters_at,
+            )  # fmt: skip
             return None
-        add_marker(
-            connection,
-            target_id,
-            "plan change",
-            f"another plan for a statement on {_tables(plan)}",
-            {"queryid": str(queryid), "fingerprint": str(fingerprint),
-             "before": before, "after": plan.shape_hash},
+        run(
+            connection, "store_insert_plan_use", plan_id=saved["plan_id"],
+            is_generic=is_generic, seen_at=seen_at, parameters_at=parameters_at, **statement,
         )  # fmt: skip
+        if latest is None:
+            return None
+        before = str(latest["shape_hash"])
+        if is_generic:
+            add_marker(
+                connection,
+                target_id,
+                "plan change",
+                f"another plan for a statement on {_tables(plan)}",
+                {"queryid": str(queryid), "fingerprint": str(fingerprint),
+                 "before": before, "after": plan.shape_hash},
+            )  # fmt: skip
         return before
+
+
+def save_plan_refusal(
+    connection: Connection, target_id: int, statement: PlanCandidate, reason: str, remedy: str
+) -> None:
+    """Keep why a statement has no plan, for its page to say so."""
+    run(
+        connection,
+        "store_save_plan_refusal",
+        target_id=target_id,
+        fingerprint=statement.fingerprint,
+        queryid=statement.queryid,
+        reason=reason,
+        remedy=remedy,
+    )
 
 
 def _tables(plan: Plan) -> str:

@@ -21,6 +21,7 @@ from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PlanningFailed, StatementRefused
 from perfcore.normalise import fingerprint
 from perfcore.store import targets
+from perfcore.store.targets import PlanCandidate
 
 SCHEMA = """
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
@@ -134,7 +135,7 @@ def test_a_role_with_pg_monitor_suffices(target_dsn: str, store: str) -> None:
             ask(target_dsn, QUESTION, 3)
             report = collector.collect()
             assert calls(collector, QUESTION) == 3
-            assert [p for p in report.problems if "grant SELECT" not in p] == []
+            assert [p for p in report.problems if "GRANT SELECT" not in p] == []
     finally:
         ask(target_dsn, "DROP ROLE watcher")
 
@@ -216,7 +217,7 @@ def test_a_generic_plan_executes_nothing_and_takes_one_statement(target_dsn: str
 def test_an_agenda_asks_again_after_ten_minutes() -> None:
     now = [0.0]
     agenda = Agenda(clock=lambda: now[0])
-    candidate = (1, 2, "SELECT 1")
+    candidate = PlanCandidate(1, 2, "SELECT 1")
     agenda.note(1)
     assert agenda.due([candidate]) == []
     now[0] = 600.0
