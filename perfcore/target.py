@@ -105,18 +105,18 @@ def connect_target(
         "factory": psycopg.Connection if answer_timeout_s is None else ImpatientConnection,
         "autocommit": True,
         "prepare_threshold": None,
-        "cursor_factory": MarkedCursor,
         # Without it a database in SQL_ASCII would answer in bytes.
         "client_encoding": "UTF8",
+        "cursor_factory": MarkedCursor,
         "connect_timeout": connect_timeout_s,
         "options": _startup_options(dsn, statement_timeout_ms, lock_timeout_ms, idle_timeout_ms),
     }
     connection = _patiently(secured(dsn), options, clock() + patience_s, clock)
     try:
-        _check_direct(connection)
-        connection.autocommit = autocommit
         if isinstance(connection, ImpatientConnection):
             connection.answer_timeout_s = answer_timeout_s or connection.answer_timeout_s
+        _check_direct(connection)
+        connection.autocommit = autocommit
     except BaseException:
         connection.close()
         raise

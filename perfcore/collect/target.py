@@ -20,6 +20,7 @@ Connection = psycopg.Connection[TupleRow]
 CATALOGUE_TIMEOUT_MS = 1000
 TEXTS_TIMEOUT_MS = 5000
 LOCK_TIMEOUT_MS = 100
+ANSWER_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,11 @@ def open_target(
     *,
     connect_timeout_s: int = 5,
     patience_s: float = ROLE_WAIT_S,
-    answer_timeout_s: float = 6.0,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Connection:
     """Connect to a target with an empty search path and limits on every statement.
 
-    The server keeps these limits; one that falls silent is given up after `answer_timeout_s`.
+    The server keeps these limits; a server that falls silent is given up after six seconds.
     """
     connection = connect_target(
         dsn,
