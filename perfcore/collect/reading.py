@@ -84,9 +84,9 @@ class Collector:
     own: set[int] = field(default_factory=set)  # queryids of our own statements
     known: set[int] = field(default_factory=set)  # queryids whose text is in the store
     missing: set[str] = field(default_factory=set)  # indexes that one pass did not find
-    refused: set[int] = field(default_factory=set)  # queryids whose missing plan was named
     asked: dict[int, float] = field(default_factory=dict)  # when a text was not to be had
     hex_texts: int = 0  # texts that were no UTF-8
+    refused: set[int] = field(default_factory=set)  # queryids whose missing plan was named
     own_share: float | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 

@@ -96,6 +96,7 @@ class Comparison:
     lost: frozenset[int] = frozenset()
     reason: str = ""  # why they were lost
     is_reset: bool = False  # nothing is known: the whole list began anew
+    own_ms: float = 0.0  # what our own statements took, once they are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,31 +281,46 @@ def advance(
         return Advance(
             snapshot, before.taken_at, start=start, gap=Gap(VIEW, start, who.now, reason)
         )
-    found = compare(old, now)
-    lost = [q for q in sorted(found.lost) if not is_own(q)]
-    own_ms = sum(d["total_exec_time"] for q, d in found.deltas.items() if is_own(q))
-    elapsed_ms = (who.now - start).total_seconds() * 1000
+    found = without(compare(old, now), is_own)
     gap = None
-    if found.is_reset or lost:
-        gap = Gap(VIEW, start, who.now, found.reason, None if found.is_reset else tuple(lost))
+    if found.is_reset or found.lost:
+        queryids = None if found.is_reset else tuple(sorted(found.lost))
+        gap = Gap(VIEW, start, who.now, found.reason, queryids)
+    elapsed_ms = (who.now - start).total_seconds() * 1000
     return Advance(
         snapshot,
         before.taken_at,
-        deltas={q: d for q, d in found.deltas.items() if not is_own(q)},
-        own_share=own_ms / elapsed_ms if elapsed_ms > 0 else None,
+        deltas=found.deltas,
+        own_share=found.own_ms / elapsed_ms if elapsed_ms > 0 else None,
         start=start,
         gap=gap,
-        interval=None
-        if found.is_reset
-        else StatementInterval(
-            start=start,
-            end=who.now,
-            entries=now.listed,
-            max_entries=now.max_entries,
-            evictions=_grown(old.evictions, now.evictions),
-            counted_ms=sum(ms for q, ms in found.top_level_ms.items() if not is_own(q)),
-            active_ms=_grown(old.active_ms, now.active_ms),
-        ),
+        interval=None if found.is_reset else _interval(start, who.now, found, old, now),
+    )
+
+
+def without(found: Comparison, is_own: Callable[[int], bool]) -> Comparison:
+    """Return the comparison with our own statements only in the time that they took."""
+    return Comparison(
+        deltas={q: d for q, d in found.deltas.items() if not is_own(q)},
+        top_level_ms={q: ms for q, ms in found.top_level_ms.items() if not is_own(q)},
+        lost=frozenset(q for q in found.lost if not is_own(q)),
+        reason=found.reason,
+        is_reset=found.is_reset,
+        own_ms=sum(d["total_exec_time"] for q, d in found.deltas.items() if is_own(q)),
+    )
+
+
+def _interval(
+    start: datetime, end: datetime, found: Comparison, old: Reading, now: Reading
+) -> StatementInterval:
+    return StatementInterval(
+        start=start,
+        end=end,
+        entries=now.listed,
+        max_entries=now.max_entries,
+        evictions=_grown(old.evictions, now.evictions),
+        counted_ms=sum(found.top_level_ms.values()),
+        active_ms=_grown(old.active_ms, now.active_ms),
     )
 
 
