@@ -448,6 +448,8 @@ _REMEDY = (
     "or of EXPLAIN in its text format"
 )
 _FRAME_LINE = re.compile(r"\s*[+|│║╪┼╬├┌└╔╠╚-]?[-─═=+┼╪╬┬┴]{3,}[+|│║┤┐┘╗╣╝]?\s*$")
+_BARS = ("|", "│", "║")
+_GOES_ON = ("+", "↵")
 _HEADER = re.compile(r"\W*QUERY PLAN\W*$")
 
 
@@ -456,28 +458,37 @@ def _unframed(text: str) -> list[str]:
     text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\xa0", " ")
     text = text.expandtabs(8)
     stripped = text.strip()
-    lines = text.split("\n")
-    filled = [line.strip() for line in lines if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
+    filled = [line.strip() for line in lines]
     if filled and all(len(s) > 1 and s[0] == s[-1] == '"' for s in filled):
         # Each row is a cell of its own, as pgAdmin copies them.
-        lines = [line.strip()[1:-1].replace('""', '"') for line in lines if line.strip()]
+        lines = [line.strip()[1:-1].replace('""', '"') for line in lines]
     elif len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "\"'":
         quote = stripped[0]
         lines = stripped[1:-1].replace(quote * 2, quote).split("\n")
     framed = any(_HEADER.match(line) for line in lines)
     lines = [line for line in lines if not _FRAME_LINE.match(line) and not _HEADER.match(line)]
-    bars = sum(line.lstrip()[:1] in ("|", "│", "║") for line in lines if line.strip())
+    bars = sum(line.lstrip()[:1] in _BARS for line in lines if line.strip())
     if bars and bars * 2 > sum(bool(line.strip()) for line in lines):
-        lines = [re.sub(r"^\s*[|│║](.*?)\s*[|│║]?\s*$", r"\1", line) for line in lines]
+        lines = [_between_bars(line) for line in lines]
         framed = True
+    lines = [line.rstrip() for line in lines]
     if framed:
-        lines = [re.sub(r"\s*[+↵]$", "", line) for line in lines]
-    return [line.rstrip() for line in lines]
+        # psql's sign that the cell goes on in the next line.
+        lines = [line[:-1].rstrip() if line[-1:] in _GOES_ON else line for line in lines]
+    return lines
+
+
+def _between_bars(line: str) -> str:
+    text = line.strip()
+    if text[:1] not in _BARS:
+        return line
+    return text[1:-1] if text[-1] in _BARS and len(text) > 1 else text[1:]
 
 
 def _json_in(text: str) -> Any:
     """Return the first JSON value that begins where a plan's would, None where there is none."""
-    start = re.search(r'^\s*(?:\[\s*)?\{\s*"|\[\s*\{\s*"Plan"', text, re.MULTILINE)
+    start = re.search(r'^[ \t]*(?:\[\s*)?\{\s*"|\[\s*\{\s*"Plan"', text, re.MULTILINE)
     if not start:
         return None
     _check_nesting(text, start.start())
@@ -493,7 +504,9 @@ def _json_in(text: str) -> Any:
 def _check_nesting(text: str, start: int) -> None:
     """Refuse JSON that is nested deeper than any plan, before a parser goes down into it."""
     depth = 0
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', text[start:]):
+    for token in re.finditer(
+        r'"[^"\\]*+(?:\\.[^"\\]*+)*(?:"|\Z)|[\[{]|[\]}]', text[start:], re.DOTALL
+    ):
         if token[0] in "[{":
             depth += 1
             # A node is an object in a list; a worker or a sort's groups lie in it.
@@ -510,7 +523,7 @@ def _too_deep() -> str:
 def _other_format(pasted: str) -> str:
     if pasted.lstrip().startswith("<"):
         return "this looks like XML, which is not read"
-    if re.search(r"^\s*-? ?Plan:\s*$|^\s*Node Type: ", pasted, re.MULTILINE):
+    if re.search(r"^[ \t]*-? ?Plan:|^[ \t]*Node Type: ", pasted, re.MULTILINE):
         return "this looks like YAML, which is not read"
     if re.match(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|EXPLAIN)\b", pasted, re.IGNORECASE):
         return "this is a statement, not its plan"
@@ -647,10 +660,10 @@ def _node(draft: _Draft, children: tuple[PlanNode, ...]) -> PlanNode:
         node_type=str(raw.get("Node Type", "?")),
         relation=str(raw.get("Relation Name", "")),
         index=str(raw.get("Index Name", "")),
-        startup_cost=_number(raw.get("Startup Cost")),
-        total_cost=_number(raw.get("Total Cost")),
-        plan_rows=_number(raw.get("Plan Rows")),
-        plan_width=int(_number(raw.get("Plan Width"))),
+        startup_cost=_maybe(raw.get("Startup Cost")) or 0.0,
+        total_cost=_maybe(raw.get("Total Cost")) or 0.0,
+        plan_rows=_maybe(raw.get("Plan Rows")) or 0.0,
+        plan_width=int(_maybe(raw.get("Plan Width")) or 0),
         actual_rows=_maybe(raw.get("Actual Rows")),
         actual_total_ms=_maybe(raw.get("Actual Total Time")),
         loops=None if loops is None else int(loops),
@@ -673,7 +686,11 @@ def _maybe(value: Any) -> float | None:
 
 
 def _number(value: Any) -> float:
-    return _maybe(value) or 0.0
+    """Return the number of a detail, 0 where there is none or it is none."""
+    try:
+        return _maybe(value) or 0.0
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _is_list(value: Any) -> bool:
@@ -751,7 +768,5 @@ def _line(depth: int, node: PlanNode) -> str:
         text += f" (actual time={ms:.3f} rows={node.actual_rows:.0f} loops={node.loops})"
     for key in _CONDITIONS:
         if key in node.properties:
-            value = node.properties[key]
-            words = ", ".join(value) if isinstance(value, list) else value
-            text += f"\n{'  ' * (depth + 2)}{key}: {words}"
+            text += f"\n{'  ' * (depth + 2)}{key}: {node.condition(key)}"
     return text

@@ -20,16 +20,19 @@ _ACTUAL = (
     r"\((?:actual (?:time=(?P<first>[\d.]+)\.\.(?P<last>[\d.]+) )?rows=(?P<got>[\d.]+) "
     r"loops=(?P<loops>\d+)|(?P<never>never executed))\)"
 )
-_NUMBERS = re.compile(rf"(?:^|\s+)(?:{_COST})?(?:(?:^|\s*){_ACTUAL})?\s*$")
+_NUMBERS = re.compile(rf"(?:{_COST})?\s*(?:{_ACTUAL})?")
+_SOME_NUMBERS = re.compile(rf"{_COST}|{_ACTUAL}")
+_BEGIN_OF_NUMBERS = re.compile(r"\((?:cost=|actual |never executed\))")
 _WORKER_ACTUAL = re.compile(r"actual (?:time=([\d.]+)\.\.([\d.]+) )?rows=([\d.]+) loops=(\d+)\s*$")
 _ARROW = re.compile(r"(\s*)->\s+(.*)$")
-_PROPERTY = re.compile(r"\s*([A-Z][\w/ -]*?):(?:\s+(.*))?$")
+_PROPERTY = re.compile(r"\s*([A-Z][\w/ -]{0,60}?):(?:\s+(.*))?$")
 _LABEL = re.compile(r"\s*((?:InitPlan|SubPlan) \d+(?: \(returns [^)]*\))?|CTE \S.*)$")
 _WORKER = re.compile(r"(\s*)Worker (\d+):\s*(.*)$")
 _TARGET = re.compile(r"\s*(?:Foreign )?(?:Insert|Update|Delete|Merge) on (.*)$")
 _TRIGGER = re.compile(
-    r"\s*Trigger (?:(?P<name>for constraint )?(?P<what>.*?))(?: for constraint (?P<other>.*?))?"
-    r"(?: on (?P<table>.*?))?: (?:time=(?P<time>[\d.]+) )?calls=(?P<calls>[\d.]+)\s*$"
+    r"\s*Trigger (?:(?P<name>for constraint )?(?P<what>.{1,200}?))"
+    r"(?: for constraint (?P<other>.{1,200}?))?(?: on (?P<table>.{1,200}?))?: "
+    r"(?:time=(?P<time>[\d.]+) )?calls=(?P<calls>[\d.]+)\s*$"
 )
 _JOIN = re.compile(
     r"(?:(Nested Loop)(?: (\w+(?: \w+)?) Join)?|(Merge|Hash)(?: (\w+(?: \w+)?))? Join)$"
@@ -137,11 +140,12 @@ class _Reader:
             self.section_column = column
         elif key in _MILLISECONDS:
             name = "Execution Time" if key == "Total runtime" else key
-            self.document[name] = float(value.split()[0])
+            if found := re.match(r"[\d.]+", value):
+                self.document[name] = _number(found[0])
         elif key == "Settings" and column <= self.root_column + 1:
             self.document[key] = _settings(value)
         elif key in ("Query Identifier", "Serialization"):
-            self.document[key] = int(value) if key == "Query Identifier" else value
+            self.document[key] = _number(value)
         else:
             self.add_property(self.node if self.section is None else self.section, key, value)
 
@@ -155,7 +159,7 @@ class _Reader:
         elif reader := _READERS.get(key):
             owner.update(reader(value))
         elif _WHOLE.fullmatch(key) and re.fullmatch(r"[\d.]+", value):
-            owner[key] = float(value) if "." in value else int(value)
+            owner[key] = _number(value)
         elif key in _FLAGS:
             owner[key] = value == "true"
         elif key in _LISTS:
@@ -186,16 +190,16 @@ def read_text(lines: list[str]) -> Raw | None:
 def _start(lines: list[str]) -> int | None:
     """Return the first line that is a node: by its numbers, else by its name."""
     for number, line in enumerate(lines):
-        if re.search(rf"{_COST}|{_ACTUAL}", line) and not line.lstrip().startswith("Worker "):
+        if _SOME_NUMBERS.search(line) and not line.lstrip().startswith("Worker "):
             return number
     return next((n for n, line in enumerate(lines) if _WITHOUT_NUMBERS.match(line)), None)
 
 
 def read_node(text: str) -> Raw:
     """Return what one line of a node says, under the names of FORMAT JSON."""
-    numbers = _NUMBERS.search(text)
-    head = text[: numbers.start()].strip() if numbers else text.strip()
-    node = _head(head)
+    begin = _BEGIN_OF_NUMBERS.search(text)
+    numbers = _NUMBERS.match(text, begin.start()) if begin else None
+    node = _head(text[: begin.start()].strip() if begin else text.strip())
     if numbers and numbers["total"]:
         node |= {
             "Startup Cost": float(numbers["startup"]), "Total Cost": float(numbers["total"]),
@@ -354,7 +358,8 @@ def _pattern(pattern: str, *names: str) -> Callable[[str], Raw]:
 
 
 def _number(text: str) -> Any:
-    if re.fullmatch(r"\d+", text):
+    """Return the number that the text is, or the text."""
+    if re.fullmatch(r"-?\d{1,19}", text):
         return int(text)
     return float(text) if re.fullmatch(r"\d+\.\d+", text) else text
 

@@ -192,6 +192,10 @@ def test_a_statement_leads_to_endpoints_and_plans(client: Client) -> None:
     assert [e["endpoint"] for e in answer["endpoints"]] == [ENDPOINTS[0].name]
     plan = get(client, f"/api/v1/plans/{answer['plans'][0]['plan_id']}")
     assert plan["plan"]["Plan"]["Node Type"] == "Limit" and "Seq Scan on orders" in plan["text"]
+    (finding,) = plan["findings"]
+    assert (finding["kind"], finding["node"]) == ("seq_scan_keeps_few", 2)
+    assert finding["numbers"]["rows kept"] == "about 60"
+    assert plan["parameters_at"] is None
     assert get(client, "/api/v1/statements/-7005")["queryid"] == "-7005"
 
 

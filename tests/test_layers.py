@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"store"},
     "demo": {"collect", "server", "store"},
     "aggregate": {"store"},
-    "api": {"store", "aggregate"},
+    "api": {"store", "aggregate", "advise"},
     "whatif": {"server"},
     "advise": {"store", "whatif", "server"},
     "lab": {"store", "whatif", "server", "advise"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -250,11 +251,72 @@ NODE = "Seq Scan on a  (cost=0.00..9.00 rows=4 width=4)"
         ('[{"Plan": ' + '{"Plans": [' * 1000, "more than 200 nodes deep"),
         ('[{"Plan": {"a": ' + "[" * 100_000, "more than 200 nodes deep"),
     ],
+    ids=range(17),
 )
 def test_junk_is_refused_with_a_reason_and_a_remedy(pasted: str, reason: str) -> None:
     with pytest.raises(PlanUnreadable, match=reason) as raised:
         read_plan(pasted)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        " " * 3_000_000 + "x",
+        "\n" * 3_000_000 + "x",
+        "\t" * 300_000 + "x",
+        "QUERY PLAN\n" + " " * 3_000_000 + "+x",
+        ("|" + " " * 900_000 + "x\n") * 3,
+        "[ " * 1_000_000,
+        '[{"Plan": {"a": "' + '\\"' * 1_000_000,
+        '"' + "''" * 1_000_000,
+        "-" * 3_000_000 + "x",
+        f"{NODE}\n  Sort Key: " + "('" * 1_000_000,
+        f"{NODE}\n  Sort Key: " + '"' * 1_000_001,
+        f"{NODE}\nTrigger " + " on a for constraint" * 100_000,
+        f"{NODE}\n  " + "A" * 3_000_000,
+        f"{NODE}" + " (cost=" * 400_000,
+        "Seq Scan on " + '"' * 3_000_000,
+        "Hash " * 600_000,
+    ],
+    ids=range(16),
+)
+def test_hostile_text_takes_no_time_to_speak_of(pasted: str) -> None:
+    """Each would take hours, were any part of it read again from each of its positions."""
+    with suppress(PlanUnreadable):
+        read_plan(pasted)
+
+
+def test_odd_values_never_end_in_another_error(session: Any) -> None:
+    """Whatever stands in a document: it is refused, or all of it can be asked for."""
+    document = run(session, "SELECT * FROM orders a JOIN orders b USING (id) ORDER BY 1").document
+    odd: list[Any] = [None, "", "x", -1, 1e308, [], {}, [1], {"a": 1}, True, [None], "((", [{}]]
+    places = list(_paths(document))
+    for number in range(1500):
+        changed = json.loads(json.dumps(document))
+        *above, last = places[number % len(places)]
+        inner = changed
+        for key in above:
+            inner = inner[key]
+        inner[last] = odd[number // len(places) % len(odd)]
+        try:
+            plan = read_plan(json.dumps([changed]))
+        except PlanUnreadable:
+            continue
+        assert plan.to_text()
+        assert plan.shape_hash
+        assert plan.jit is None
+        for _, node in plan.root.walk():
+            for name in dir(node):
+                assert name.startswith("_") or getattr(node, name, "") is not ...
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    items: Any = value.items() if isinstance(value, dict) else ()
+    for key, inner in enumerate(value) if isinstance(value, list) else items:
+        yield from _paths(inner, (*path, key))
 
 
 def test_deep_plans_are_read_or_refused_and_never_crash() -> None:

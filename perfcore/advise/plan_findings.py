@@ -27,6 +27,8 @@ MIN_SHARE = 0.1
 MANY_ROWS = 10_000.0
 # Below a twentieth an index usually wins against reading the table in sequence.
 KEPT_FEW = 0.05
+# random_page_cost: at worst each kept row is fetched from a page of its own.
+PAGE_COST = 4.0
 # Nine of ten rows that were fetched for nothing: the index serves another condition.
 REMOVED_MOST = 0.9
 # Up to here the planner's choices rarely differ; ten times is the rule of thumb of its authors.
@@ -193,7 +195,7 @@ def _seq_scan_keeps_few(place: _Place) -> PlanFinding | None:
     elif place.table is not None:
         kept, read = node.plan_rows, place.table.row_count
     else:
-        return None  # an estimate does not tell how many rows are read
+        return _costly_seq_scan(place)
     if read < MANY_ROWS or kept > read * KEPT_FEW:
         return None
     about = "" if place.is_executed else "about "
@@ -205,6 +207,21 @@ def _seq_scan_keeps_few(place: _Place) -> PlanFinding | None:
         f"It reads {place.name} from end to end, {about}{_n(read)} rows, to keep "
         f"{about}{_n(kept)}.",
         numbers,
+        f"An index on what it filters by would fetch only the rows kept: "
+        f"{_shortened(node.condition('Filter'))}.",
+    )
+
+
+def _costly_seq_scan(place: _Place) -> PlanFinding | None:
+    """An estimate does not tell how many rows are read, but what that costs."""
+    node = place.node
+    if node.total_cost < MIN_PLAN_COST or node.plan_rows * PAGE_COST > node.total_cost * MIN_SHARE:
+        return None
+    return place.finding(
+        "seq_scan_keeps_few",
+        f"It reads {place.name} from end to end, at an estimated cost of {_n(node.total_cost)}, "
+        f"to keep about {_n(node.plan_rows)} of its rows.",
+        [("rows kept", f"about {_n(node.plan_rows)}"), ("cost", _n(node.total_cost))],
         f"An index on what it filters by would fetch only the rows kept: "
         f"{_shortened(node.condition('Filter'))}.",
     )

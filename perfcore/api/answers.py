@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy
 
 import perfcore
+from perfcore.advise.plan_findings import plan_findings
 from perfcore.aggregate import endpoints as endpoint_tables
 from perfcore.aggregate import metrics as metric_tables
 from perfcore.aggregate import statements as statement_tables
@@ -150,17 +151,24 @@ def statement(store: sqlalchemy.Engine, question: Question) -> Any:
     }
 
 
-_PLAN_FIELDS = ("plan_id", "shape_hash", "is_generic", "total_cost", "first_seen", "last_seen")
+_PLAN_FIELDS = (
+    "plan_id", "shape_hash", "is_generic", "total_cost", "first_seen", "last_seen",
+    "parameters_at",
+)  # fmt: skip
 
 
 def plan(store: sqlalchemy.Engine, question: Question) -> Any:
-    """Return a plan, as a document and as text."""
+    """Return a plan, as a document and as text, with what it shows to be wrong."""
     found = read.plan(store, question["plan_id"])
     if found is None:
         raise _unknown(
             "plan_id", question["plan_id"], "GET /api/v1/statements/{queryid} lists them"
         )
-    return _fields(found) | {"plan": found.plan.document, "text": found.plan.to_text()}
+    return _fields(found) | {
+        "plan": found.plan.document,
+        "text": found.plan.to_text(),
+        "findings": [{**_fields(f), "numbers": dict(f.numbers)} for f in plan_findings(found.plan)],
+    }
 
 
 def ledger(store: sqlalchemy.Engine, question: Question) -> Any:

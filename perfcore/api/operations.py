@@ -98,7 +98,7 @@ OPERATIONS = (
     ),
     Operation(
         ("/api/v1/plans/{plan_id}",),
-        "A plan as EXPLAIN (FORMAT JSON) gave it, and as text.",
+        "A plan as EXPLAIN (FORMAT JSON) gave it, as text, and what it shows to be wrong.",
         (whole("plan_id", "The plan.", 1, MAX_EXACT, in_path=True),),
         answers.plan,
         schemas.PLAN,

@@ -48,6 +48,10 @@ _RANGE: dict[str, Schema] = {"from": _TIME, "to": _TIME, **_CUT}
 _PLAN: dict[str, Schema] = {
     "plan_id": _WHOLE, "shape_hash": _TEXT, "is_generic": _FLAG, "total_cost": _NUMBER,
     "first_seen": _TIME, "last_seen": _TIME,
+    "parameters_at": {
+        **_MAYBE_TIME,
+        "description": "When the values it was planned for were captured; null: generic.",
+    },
 }  # fmt: skip
 _SERIES: dict[str, Schema] = {
     "service": _TEXT, "metric_type": _TEXT, "metric_name": _TEXT, "unit": _TEXT,
@@ -113,8 +117,14 @@ STATEMENT = _answer(
     endpoints=_LIST, plans=_list(**_PLAN),
 )  # fmt: skip
 PLAN = _answer(
-    **_PLAN, target_id=_WHOLE, fingerprint=_FINGERPRINT, queryid=_QUERYID, plan=_OBJECT, text=_TEXT
-)
+    **_PLAN, target_id=_WHOLE, fingerprint=_FINGERPRINT, queryid=_QUERYID, plan=_OBJECT,
+    text=_TEXT,
+    findings=_list(
+        kind=_TEXT,
+        node={**_WHOLE, "description": "Its place in EXPLAIN's order, from 0."},
+        summary=_TEXT, numbers=_OBJECT, consequence=_TEXT,
+    ),
+)  # fmt: skip
 LEDGER = _answer(
     **_CUT,
     items=_list(

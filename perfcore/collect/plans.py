@@ -114,8 +114,8 @@ def explain_generic(connection: Connection, text: str) -> Plan:
 def explain_with(connection: Connection, text: str, values: Sequence[str | None]) -> Plan:
     """Return the plan for these values of `$1, $2, …`; nothing is executed.
 
-    The server reads each as a literal of the parameter's type. Raises as `explain_generic`
-    does, and PlanningFailed where the statement takes another number of parameters.
+    The server reads each as the text of a value of the parameter's type. Raises as
+    `explain_generic` does, and PlanningFailed where the statement takes another number of them.
     """
     return _planned(connection, text, values)
 
@@ -172,10 +172,37 @@ def _arguments(connection: Connection, values: Sequence[str | None] | None) -> s
         )
     if values is not None and "bytea" in types:
         raise PlanningFailed("no plan: a captured value of bytea is not what was sent")
-    given = [None] * len(types) if values is None else values
-    if not given:
+    if not types:
         return sql.SQL("")
-    return sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(v) for v in given))
+    if values is None:
+        given = [sql.SQL("NULL")] * len(types)
+    else:
+        given = _settings(connection, values, types)
+    return sql.SQL("({})").format(sql.SQL(", ").join(given))
+
+
+def _settings(
+    connection: Connection, values: Sequence[str | None], types: Sequence[str]
+) -> list[sql.SQL]:
+    """Return expressions for the values, which lie in settings of this transaction.
+
+    Written into the EXPLAIN they would stand in pg_stat_statements, before 16 with an entry for
+    each new value.
+    """
+    given = {f"perfcore.value_{n}": v for n, v in enumerate(values) if v is not None}
+    read(connection, "target_set_values", {"names": list(given), "values": list(given.values())})
+    return [
+        sql.SQL("NULL")
+        if value is None
+        # The type's name is PostgreSQL's own, quoted where it must be.
+        else sql.SQL(f"pg_catalog.current_setting('perfcore.value_{n}')::{_unlimited(type_)}")
+        for n, (value, type_) in enumerate(zip(values, types, strict=True))
+    ]
+
+
+def _unlimited(type_name: str) -> str:
+    """Return the type without the length of one that a cast to char would mean."""
+    return "pg_catalog.bpchar" if type_name == "character" else type_name
 
 
 def _refusal(error: psycopg.Error, role: str) -> PlanningFailed:

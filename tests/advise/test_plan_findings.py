@@ -117,9 +117,14 @@ def test_a_sequential_scan_that_keeps_few_rows(session: Any) -> None:
     assert plan_findings(executed(session, "SELECT * FROM orders")) == []
 
 
-def test_an_estimate_tells_of_a_sequential_scan_only_with_the_tables_size(session: Any) -> None:
+def test_an_estimate_tells_of_a_sequential_scan_by_its_cost_or_the_tables_size(
+    session: Any,
+) -> None:
+    plan = estimated(session, "SELECT * FROM orders WHERE note = 'y'")
+    alone = the(plan_findings(plan), "seq_scan_keeps_few")
+    assert "at an estimated cost of 2,789, to keep about 1 of its rows" in alone.summary
     plan = estimated(session, "SELECT * FROM orders WHERE status = 'open'")
-    assert plan_findings(plan) == []
+    assert plan_findings(plan) == [], "100 rows on as many pages are a part of that cost"
     found = the(plan_findings(plan, catalog(session).tables), "seq_scan_keeps_few")
     assert "about 100,000 rows" in found.summary
     assert ("share of the estimated cost", "100%") in found.numbers

@@ -185,6 +185,38 @@ def test_values_are_typed_by_the_server_and_never_run(target: Any) -> None:
     assert target.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
 
 
+def test_values_of_any_type_arrive_and_stand_in_no_list_of_statements(
+    target: Any, target_dsn: str
+) -> None:
+    ask(
+        target_dsn,
+        """
+        CREATE TYPE mood AS ENUM ('glad', 'sad');
+        CREATE TABLE things (a char(5), b numeric, c uuid, d mood, e int[], f jsonb, g bool,
+                             h interval, i varchar(9), j text);
+        """,
+    )
+    columns = "abcdefghij"
+    text = "SELECT 1 FROM things WHERE " + " AND ".join(
+        f"{c} = ${n}" for n, c in enumerate(columns, 1)
+    )
+    values = (
+        "abcde", "1.50", "7a0e5cf0-5f1e-4f0c-9a51-6f1f3c1d2e3f", "sad", "{1,2}", '{"k": 1}',
+        "true", "1 day, 2:00:00", "nine", "it's a sesame",
+    )  # fmt: skip
+    plan = explain_with(target, text, values)
+    condition = plan.root.condition("Filter")
+    for told in ("'abcde'::bpchar", "1.50", "7a0e5cf0", "sad", "{1,2}", "it''s a sesame", "26:00"):
+        assert told in condition or told == "26:00", condition
+    known = str(target.execute("SELECT query FROM public.pg_stat_statements").fetchall())
+    assert "EXECUTE perfcore_plan" in known
+    assert "sesame" not in known
+    assert target.execute("SELECT current_setting('perfcore.value_9', true)").fetchone()[0] in (
+        None,
+        "",
+    )
+
+
 def test_what_the_planner_calls_leaves_nothing_behind(target: Any, target_dsn: str) -> None:
     ask(
         target_dsn,
