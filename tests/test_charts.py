@@ -165,3 +165,25 @@ def test_the_interval_reaches_from_low_to_high() -> None:
     )
     bars = charts.before_after(frame)["data"][0]["error_x"]
     assert (bars["arrayminus"][0], bars["array"][0]) == (0.5, 1.0)
+
+
+def test_a_stacked_bar_holds_every_part_and_writes_into_the_wide_ones() -> None:
+    values = [0.6, 0.02, 0.38]
+    colours = [charts.SEGMENTS[0], charts.SEGMENTS[1], charts.REST]
+    texts = ["9.7 ms", "0.3 ms", "6 ms"]
+    figure = charts.stacked_bar(["<b>a</b>", "b", "rest"], values, texts, colours, ink="#111111")
+    drawable(figure)
+    assert [bar["x"] for bar in figure["data"]] == [[0.6], [0.02], [0.38]]
+    assert [bar["text"] for bar in figure["data"]] == [["9.7 ms"], [""], ["6 ms"]]
+    assert "&lt;b&gt;a" in figure["data"][0]["hovertemplate"]
+    assert "60.0 %" in figure["data"][0]["hovertemplate"]
+    assert figure["data"][2]["textfont"]["color"] == "#111111"
+    assert figure["layout"]["xaxis"]["range"] == [0, 1.0]
+    drawable(charts.stacked_bar([], [], [], []))
+
+
+def test_shares_have_one_colour_or_one_each() -> None:
+    figure = charts.share_bars(["a", "b"], [0.7, 0.3], ["70 %", "30 %"], colour=["#111", "#222"])
+    assert figure["data"][0]["x"] == [30.0, 70.0]  # the first is drawn at the top
+    assert figure["data"][0]["marker"]["color"] == ["#222", "#111"]
+    assert set(charts.share_bars(["a"], [1.0], [""])["data"][0]["marker"]["color"]) == {charts.BLUE}

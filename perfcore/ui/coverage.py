@@ -12,6 +12,10 @@ from perfcore.ui import frame, parts, words
 from perfcore.ui.tags import tag_words
 
 _UNSEEN_LIMIT = 50
+# What drivers send by themselves, for watched engines too, and no hook is called for.
+_OF_DRIVERS = frozenset(
+    "BEGIN START COMMIT ROLLBACK SAVEPOINT RELEASE SET SHOW RESET DISCARD DEALLOCATE".split()
+)
 PERCENTILES = (
     "Percentiles are true percentiles of what applications measured, executions and network "
     "together, from histograms that are within 1 %. The server keeps only mean, least, most and "
@@ -76,6 +80,18 @@ def unseen_statements(unseen: pd.DataFrame) -> None:
         _table(missing)
 
 
+def _may_be(text: str) -> str:
+    """Return who may have sent a statement that says nothing of it.
+
+    >>> _may_be("COMMIT"), _may_be("VACUUM orders")
+    ('a driver, around what an application runs', 'unknown: psql, cron, another service')
+    """
+    word = text.strip().partition(" ")[0].upper()
+    if word in _OF_DRIVERS:
+        return "a driver, around what an application runs"
+    return "unknown: psql, cron, another service"
+
+
 def _table(missing: pd.DataFrame) -> None:
     told = [tag_words(str(t)) for t in missing["text"]]
     if not any(told):
@@ -87,7 +103,7 @@ def _table(missing: pd.DataFrame) -> None:
     rows = missing.assign(
         queryid=missing["queryid"].astype(str),
         text=[words.gist(without_tags(str(t))) for t in missing["text"]],
-        sender=[t or "unknown: psql, cron, another service" for t in told],
+        sender=[t or _may_be(str(text)) for t, text in zip(told, missing["text"], strict=True)],
         seen=1 - missing["unseen_calls"] / missing["calls"].where(missing["calls"] > 0),
         unseen_s=missing["unseen_ms"] / 1000,
     )
@@ -96,7 +112,7 @@ def _table(missing: pd.DataFrame) -> None:
         {
             "text": parts.text("Query", width=380),
             "unseen_s": parts.number(
-                "Unseen", "%,.1f s", "The server's time of the calls that no hook saw.", 80
+                "Unseen", "%,.2f s", "The server's time of the calls that no hook saw.", 80
             ),
             "unseen_calls": parts.number("Calls", "%,d", "Calls that no hook saw.", 75),
             "seen": parts.bar("Seen", "Share of its calls that a hook saw.", width=110),
