@@ -14,24 +14,29 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from psycopg.types.json import Jsonb
 
 from perfcore.db import connect
 from perfcore.plan import parse_plan
 from perfcore.server.embedded import Cluster
 from tests import plan_samples
-from tests.browser.pages import CHROMIUM, chromium, new_page, open_page, settle, shoot
+from tests.browser import pages
+from tests.browser.pages import CHROMIUM, chromium, shoot
 from tests.needs import need
 from tests.seeding import STATEMENTS, Seeded, seed_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+# A busy machine takes its time; only what is shown decides.
+PATIENCE_S = 90.0
 # A statement of the seeded store, by its place there, and the plan that it is given.
 SHAPES = {"seq_scan_sort": 0, "nested_loop": 2, "hash_spill": 5}
 
@@ -121,6 +126,16 @@ def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
         except httpx.TransportError:
             time.sleep(0.3)
     raise AssertionError("the dashboard did not answer within 60 s")
+
+
+def new_page(browser: Browser, **look: Any) -> Page:
+    page = pages.new_page(browser, **look)
+    page.set_default_timeout(PATIENCE_S * 1000)
+    return page
+
+
+open_page = partial(pages.open_page, timeout_s=PATIENCE_S)
+settle = partial(pages.settle, timeout_s=PATIENCE_S)
 
 
 @pytest.fixture

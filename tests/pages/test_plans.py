@@ -12,7 +12,9 @@ from psycopg.types.json import Jsonb
 from streamlit.testing.v1 import AppTest
 
 from perfcore.db import connect
-from perfcore.ui import plan_viewer
+from perfcore.store import read
+from perfcore.store.read import Marker
+from perfcore.ui import frame, plan_viewer, query_plans
 from tests.pages.test_pages import app as app
 from tests.pages.test_pages import said, show
 from tests.pages.test_pages import seeded as seeded
@@ -207,3 +209,22 @@ def test_a_name_in_a_plan_is_no_markdown(app: AppTest) -> None:
     assert "became" in said_in_markdown
     for markup in ("<script>", "**bold**", ":red["):
         assert markup not in said_in_markdown
+
+
+def test_only_a_statements_own_plan_changes_mark_its_chart(
+    app: AppTest, seeded: Seeded, store: str
+) -> None:
+    show(app, "query", queryid="7001")
+    another_plan(store, seeded)
+    detail = read.statement(frame.store(), 7001)
+    assert detail is not None
+    stored = read.plans(frame.store(), detail.fingerprint, detail.target_id)
+    release = Marker(1, seeded.now, "release", "shop 1.4.0", None, "shop", {})
+    own = Marker(
+        2, seeded.now, "plan change", "another plan", seeded.target_id, "",
+        {"fingerprint": str(detail.fingerprint), "before": "5eed5eed5eed0000",
+         "after": "0ther0ther000000"},
+    )  # fmt: skip
+    others = Marker(3, seeded.now, "plan change", "x", seeded.target_id, "", {"fingerprint": "1"})
+    found = query_plans.own_markers([release, own, others], detail, stored)
+    assert [m.label for m in found] == ["shop 1.4.0", "plan A → B"]
