@@ -347,7 +347,9 @@ def _spill(place: _Place) -> PlanFinding | None:
     if not node.is_spilled or share < MIN_SHARE / 2:
         return None
     if node.sort_is_on_disk:
-        space = max(node.sort_space_kb, node.temp_written_blocks * 8 if node.children else 0)
+        # Blocks count the children's, and each pass of a merge anew.
+        below = sum(child.temp_written_blocks for child in node.children)
+        space = node.sort_space_kb or 8 * max(0, node.temp_written_blocks - below)
         if space < SPILLED_KB:
             return None
         # Rows in memory carry more overhead than on disk: about twice is needed.

@@ -192,6 +192,21 @@ def test_a_sort_on_disk(session: Any) -> None:
     assert plan_findings(estimated(session, statement, "work_mem = '1MB'")) == []
 
 
+def test_a_sort_is_not_told_larger_by_the_hash_join_below_it() -> None:
+    sort = {
+        "Node Type": "Sort", "Sort Key": ["o.status"], "Sort Method": "external merge",
+        "Sort Space Used": 2592, "Sort Space Type": "Disk", "Temp Written Blocks": 1860,
+        "Total Cost": 9000.0, "Actual Total Time": 90.0, "Actual Rows": 9, "Actual Loops": 1,
+        "Plans": [
+            {"Node Type": "Hash Join", "Total Cost": 1.0, "Temp Written Blocks": 747,
+             "Actual Total Time": 1.0, "Actual Rows": 9, "Actual Loops": 1},
+        ],
+    }  # fmt: skip
+    found = the(plan_findings(parse_plan([{"Plan": sort, "Execution Time": 90.0}])), "sort_spill")
+    assert "2.6 MB went to disk" in found.summary
+    assert "About 5.2 MB" in found.consequence
+
+
 def test_a_hash_on_disk(session: Any) -> None:
     statement = "SELECT count(*) FROM orders a JOIN orders b ON a.note = b.note AND a.id = b.id + 1"
     join = "enable_mergejoin = off; enable_nestloop = off; work_mem = '{}'"
