@@ -164,10 +164,11 @@ def plan(store: sqlalchemy.Engine, question: Question) -> Any:
         raise _unknown(
             "plan_id", question["plan_id"], "GET /api/v1/statements/{queryid} lists them"
         )
+    findings = plan_findings(found.plan, read.tables(store, found.target_id))
     return _fields(found) | {
         "plan": found.plan.document,
         "text": found.plan.to_text(),
-        "findings": [{**_fields(f), "numbers": dict(f.numbers)} for f in plan_findings(found.plan)],
+        "findings": [{**_fields(f), "numbers": dict(f.numbers)} for f in findings],
     }
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.errors import InsufficientPrivilege
 
+from perfcore.codec import to_json
 from perfcore.collect import statements
 from perfcore.collect.plans import (
     PASS_LIMIT_S,
@@ -39,6 +40,7 @@ from perfcore.store.targets import (
     SnapshotTaken,
     StoredSnapshot,
 )
+from perfcore.types import TableInfo
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,10 @@ _DATABASE_COUNTERS = (
     "blks_hit", "blks_read", "xact_commit", "xact_rollback", "temp_bytes", "deadlocks",
 )  # fmt: skip
 _INDEX = ("name", "identifier", "definition", "table_oid", "bytes")
+_TABLE_FACTS = (
+    "row_count", "table_bytes", "live_rows", "dead_rows", "modified_since_analyze", "last_analyze",
+)  # fmt: skip
+_DESCRIBED_EVERY = timedelta(minutes=1)
 _TABLE_COUNTERS = (
     "heap_blks_hit", "heap_blks_read", "idx_blks_hit", "idx_blks_read", "seq_scan", "idx_scan",
     "n_tup_ins", "n_tup_upd", "n_tup_hot_upd", "n_tup_del",
@@ -315,7 +321,22 @@ class Collector:
         with self.store.transaction():
             self._save("pg_stat_user_tables", who, epoch, now, stored)
             targets.run_many(self.store, "store_insert_table_delta", deltas)
+        self._describe_tables(rows, who)
         return len(deltas)
+
+    def _describe_tables(self, rows: Sequence[Mapping[str, Any]], who: Identity) -> None:
+        """Keep what the planner believes of the tables, for whoever reads plans: once a minute."""
+        before = targets.read_snapshot(self.store, self.target_id, "tables")
+        if before and abs(who.now - before.taken_at) < _DESCRIBED_EVERY:
+            return
+        described = [
+            TableInfo(
+                oid=r["oid"], schema=r["schema_name"], name=r["table_name"], columns=(),
+                **{name: r[name] for name in _TABLE_FACTS},
+            )
+            for r in rows
+        ]  # fmt: skip
+        self._save("tables", who, _place(who), to_json(described), before)
 
     def _indexes(self, who: Identity) -> int | str:
         """Notice indexes that came or went without Perfcore's doing."""

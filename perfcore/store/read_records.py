@@ -15,7 +15,7 @@ from perfcore.codec import from_json
 from perfcore.plan import Plan, parse_plan
 from perfcore.server_times import ServerTimes, merged
 from perfcore.store.fetch import fetch, snapshot
-from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TimeRange
+from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TableInfo, TimeRange
 
 # A sender silent for longer than this is shown as gone.
 SILENT_AFTER_S = 60.0
@@ -358,6 +358,13 @@ def markers(store: sqlalchemy.Engine, r: TimeRange) -> list[Marker]:
 def targets(store: sqlalchemy.Engine) -> list[TargetState]:
     """Return the watched databases."""
     return [TargetState(*row) for row in fetch(store, "read_targets")]
+
+
+def tables(store: sqlalchemy.Engine, target_id: int) -> list[TableInfo]:
+    """Return the target's tables as the planner knows them, without their columns and indexes."""
+    filters = {"target_id": target_id, "view": "tables"}
+    rows = fetch(store, "store_read_snapshot", filters)
+    return [from_json(TableInfo, each) for row in rows for each in row[2]]
 
 
 def services(store: sqlalchemy.Engine) -> list[str]:

@@ -11,6 +11,7 @@ import streamlit as st
 from perfcore import plan_words
 from perfcore.advise.plan_findings import plan_findings
 from perfcore.plan_charts import PlanUse, plan_timeline
+from perfcore.store import read
 from perfcore.store.read import Marker, PlanRefusal, StatementDetail, StoredPlan
 from perfcore.ui import frame, parts, words
 from perfcore.ui import plan as drawing
@@ -30,6 +31,7 @@ def plans(
         return
     names = letters(stored)
     latest = stored[0]
+    tables = frame.read(read.tables, latest.target_id)
     chosen = _named(PLAN, stored) or latest
     other = _named(COMPARE, stored)
     if len(stored) > 1:
@@ -44,7 +46,7 @@ def plans(
         )
         return
     drawing.explained(
-        drawing.Shown(chosen.plan, plan_findings(chosen.plan)),
+        drawing.Shown(chosen.plan, plan_findings(chosen.plan, tables)),
         _words(chosen, names, view),
         key="query",
         name=f"plan_{chosen.shape_hash[:8]}",

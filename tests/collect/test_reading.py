@@ -17,10 +17,10 @@ from perfcore.collect.plans import Agenda, explain_generic
 from perfcore.collect.reading import Collector, index_events
 from perfcore.collect.target import open_target
 from perfcore.config import load_config
-from perfcore.db import connect
+from perfcore.db import connect, engine
 from perfcore.errors import ConfigurationError, PlanningFailed, StatementRefused
 from perfcore.normalise import fingerprint
-from perfcore.store import targets
+from perfcore.store import read, targets
 from perfcore.store.targets import PlanCandidate
 
 SCHEMA = """
@@ -85,6 +85,17 @@ def test_statements_are_counted_once_and_ours_not_at_all(
     )
     seen = rows(collector, "SELECT last_error, last_seen_at IS NOT NULL FROM perfcore.targets")
     assert seen == [("", True)]
+
+
+def test_what_the_planner_believes_of_the_tables_is_kept(
+    collector: Collector, store: str
+) -> None:
+    assert collector.collect().problems == ()
+    reader = engine(store)
+    (orders,) = [t for t in read.tables(reader, collector.target_id) if t.name == "orders"]
+    reader.dispose()
+    assert (orders.qualified_name, orders.row_count) == ("public.orders", 2000)
+    assert orders.table_bytes > 50_000 and orders.last_analyze is not None
 
 
 def test_a_restarted_collector_goes_on_where_it_stopped(
