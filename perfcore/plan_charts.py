@@ -330,6 +330,8 @@ def _head(plan: Plan, palette: Palette) -> list[dict[str, Any]]:
         rows = "rows per loop: expected → actual"
     else:
         told, rows = f"own cost, of {amount(plan.total_cost)}", "not executed: planner's estimates"
+        if plan.root.actual_rows is not None:
+            rows = "executed, its steps not timed · rows per loop: expected → actual"
     return [
         _note(0, 8, rows, 11.5, palette.muted),
         _note(0, 8, told, 11.5, palette.muted, anchor="right"),

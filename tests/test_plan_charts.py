@@ -270,3 +270,11 @@ def test_the_timeline_draws_each_use_in_the_range_of_the_page() -> None:
     assert "110 ms mean of 40 calls" in said(figure)
     assert "no call counted" in said(figure)
     assert "&lt;b&gt;" in bars["hovertext"][0]
+
+
+def test_a_plan_that_ran_without_timing_does_not_say_that_it_did_not_run() -> None:
+    untimed = {"Actual Rows": 5, "Actual Loops": 1}
+    assert "executed, its steps not timed" in said(
+        plan_charts.plan_tree(plan(node("Result", 1, **untimed)))
+    )
+    assert "not executed" in said(plan_charts.plan_tree(plan(node("Result", 1))))

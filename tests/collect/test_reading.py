@@ -87,9 +87,7 @@ def test_statements_are_counted_once_and_ours_not_at_all(
     assert seen == [("", True)]
 
 
-def test_what_the_planner_believes_of_the_tables_is_kept(
-    collector: Collector, store: str
-) -> None:
+def test_what_the_planner_believes_of_the_tables_is_kept(collector: Collector, store: str) -> None:
     assert collector.collect().problems == ()
     reader = engine(store)
     (orders,) = [t for t in read.tables(reader, collector.target_id) if t.name == "orders"]
