@@ -31,6 +31,7 @@ from perfcore.collect.target import (
 )
 from perfcore.collect.texts import TextsUnreadable, read_texts
 from perfcore.errors import PlanningFailed, StatementRefused
+from perfcore.normalise import fingerprint
 from perfcore.plan import Plan
 from perfcore.store import targets
 from perfcore.store.targets import (
@@ -88,6 +89,7 @@ class Collector:
     slow_ms: float = 100.0
     agenda: Agenda = field(default_factory=Agenda)
     own: set[int] = field(default_factory=set)  # queryids of our own statements
+    reading: set[int] = field(default_factory=set)  # those of them that a pass sends
     known: set[int] = field(default_factory=set)  # queryids whose text is in the store
     missing: set[str] = field(default_factory=set)  # indexes that one pass did not find
     asked: dict[int, float] = field(default_factory=dict)  # when a text was not to be had
@@ -198,8 +200,9 @@ class Collector:
             )
         problem = self._learn_texts(extension.schema, who, now)
         step = statements.advance(
-            before, who, extension.stats_reset, now, is_own=self.own.__contains__
-        )
+            before, who, extension.stats_reset, now, is_own=self.own.__contains__,
+            is_reading=self.reading.__contains__,
+        )  # fmt: skip
         self.own_share = step.own_share
         self._write_statements(step, now)
         if now.hidden:
@@ -249,6 +252,7 @@ class Collector:
         if not self.known:
             self.known = targets.read_statement_ids(self.store, self.target_id)
         began = time.monotonic()
+        sends = statements.reading_fingerprints(schema, who.server_version)
         self.asked = {q: at for q, at in self.asked.items() if began - at < TEXTS_AGAIN_S}
         queryids = {statements.queryid_of(key) for key in now.entries}
         new = queryids - self.known - self.own - self.asked.keys()
@@ -258,7 +262,9 @@ class Collector:
                 described = statements.describe((t.queryid, t.text) for t in texts)
                 targets.save_statements(self.store, self.target_id, described)
                 self.known |= {queryid for queryid, _, _ in described}
-                self.own |= {t.queryid for t in texts} - self.known
+                own = {t.queryid: t.text for t in texts if t.queryid not in self.known}
+                self.own |= own.keys()
+                self.reading |= {q for q, text in own.items() if fingerprint(text) in sends}
                 self.hex_texts += sum(t.is_hex for t in texts)
                 if time.monotonic() - began > TEXTS_LIMIT_S:
                     break

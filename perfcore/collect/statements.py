@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from psycopg.errors import Error
@@ -23,7 +24,7 @@ from perfcore.collect.target import (
     read,
     same_epoch,
 )
-from perfcore.db import MARKER
+from perfcore.db import MARKER, QUERIES, query
 from perfcore.normalise import fingerprint
 from perfcore.server_times import ServerTimes, merged
 from perfcore.sqlcommenter import is_marked
@@ -96,7 +97,6 @@ class Comparison:
     lost: frozenset[int] = frozenset()
     reason: str = ""  # why they were lost
     is_reset: bool = False  # nothing is known: the whole list began anew
-    own_ms: float = 0.0  # what our own statements took, once they are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Advance:
     snapshot: StoredSnapshot
     expected: datetime | None  # when the snapshot was taken that this one takes the place of
     deltas: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    own_share: float | None = None  # of the time in between, in our own statements
+    own_share: float | None = None  # of the time in between, in statements that read
     start: datetime | None = None
     gap: Gap | None = None
     interval: StatementInterval | None = None
@@ -265,8 +265,12 @@ def advance(
     stats_reset: datetime | None,
     now: Reading,
     is_own: Callable[[int], bool] = lambda queryid: False,
+    is_reading: Callable[[int], bool] = lambda queryid: False,
 ) -> Advance:
-    """Return what a reading adds to the store after the one that the store holds last."""
+    """Return what a reading adds to the store after the one that the store holds last.
+
+    Our own statements are left out; what those that read took tells how dear reading is.
+    """
     epoch = who.epoch(stats_reset)
     snapshot = StoredSnapshot(who.now, epoch, now.body())
     if before is None:
@@ -281,7 +285,9 @@ def advance(
         return Advance(
             snapshot, before.taken_at, start=start, gap=Gap(VIEW, start, who.now, reason)
         )
-    found = without(compare(old, now), is_own)
+    whole = compare(old, now)
+    reading_ms = sum(d["total_exec_time"] for q, d in whole.deltas.items() if is_reading(q))
+    found = without(whole, is_own)
     gap = None
     if found.is_reset or found.lost:
         queryids = None if found.is_reset else tuple(sorted(found.lost))
@@ -291,7 +297,7 @@ def advance(
         snapshot,
         before.taken_at,
         deltas=found.deltas,
-        own_share=found.own_ms / elapsed_ms if elapsed_ms > 0 else None,
+        own_share=reading_ms / elapsed_ms if elapsed_ms > 0 else None,
         start=start,
         gap=gap,
         interval=None if found.is_reset else _interval(start, who.now, found, old, now),
@@ -299,14 +305,13 @@ def advance(
 
 
 def without(found: Comparison, is_own: Callable[[int], bool]) -> Comparison:
-    """Return the comparison with our own statements only in the time that they took."""
+    """Return the comparison without our own statements."""
     return Comparison(
         deltas={q: d for q, d in found.deltas.items() if not is_own(q)},
         top_level_ms={q: ms for q, ms in found.top_level_ms.items() if not is_own(q)},
         lost=frozenset(q for q in found.lost if not is_own(q)),
         reason=found.reason,
         is_reset=found.is_reset,
-        own_ms=sum(d["total_exec_time"] for q, d in found.deltas.items() if is_own(q)),
     )
 
 
@@ -353,6 +358,17 @@ def is_own(text: str) -> bool:
     (True, False)
     """
     return is_marked(text, MARKER)
+
+
+@cache
+def reading_fingerprints(schema: str, server_version: int) -> frozenset[int]:
+    """Return the fingerprints of what a pass sends: the advisor and the lab send other things."""
+    names = {path.name.split(".")[0] for path in QUERIES.glob("*.sql")}
+    return frozenset(
+        fingerprint(query(name, server_version).replace("{schema}", schema))
+        for name in names
+        if name.startswith(("target_", "statements_"))
+    )
 
 
 def describe(texts: Iterable[tuple[int, str]]) -> list[tuple[int, int, str]]:

@@ -2,7 +2,7 @@
 SELECT s.queryid,
        s.userid::bigint AS userid,
        s.toplevel AS toplevel,
-       EXTRACT(epoch FROM s.stats_since)::text AS since,
+       pg_catalog.date_part('epoch', s.stats_since)::text AS since,
        s.calls, s.total_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
        s.temp_blks_read, s.temp_blks_written, s.wal_bytes,
        s.min_exec_time, s.mean_exec_time, s.max_exec_time, s.stddev_exec_time,
