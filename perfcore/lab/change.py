@@ -256,10 +256,11 @@ def _reconcile_one(store: Connection, apply_dsn: str, change_id: str) -> bool:
         _limit(target, 30.0, 3600.0)
         table = _change_table(target, change)
         if table is None:
-            return _finish_without_index(store, change)
+            return change.is_unfinished and _finish_without_index(store, change)
         with _table_lock(target, *table):
-            change = read_change(store, change_id)  # the worker may have ended meanwhile
-            return _finish_with_table(store, target, change, table)
+            # Its worker may have ended it since it was found unfinished: then it stands.
+            change = read_change(store, change_id)
+            return change.is_unfinished and _finish_with_table(store, target, change, table)
 
 
 def _finish_without_index(store: Connection, change: Change) -> bool:
@@ -276,8 +277,6 @@ def _finish_without_index(store: Connection, change: Change) -> bool:
 def _finish_with_table(
     store: Connection, target: Connection, change: Change, table: tuple[str, str]
 ) -> bool:
-    if change.state not in ("intended", "running", "failed", "applied"):
-        return False
     index = _find(target, change.schema, change.index_name)
     if change.state == "applied":  # its revert was asked for
         if change.kind == "drop_index":

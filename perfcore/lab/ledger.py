@@ -41,8 +41,18 @@ class Change:
     started_at: datetime | None
     applied_at: datetime | None
     reverted_at: datetime | None
+    revert_requested_at: datetime | None
     index_body: dict[str, Any] | None
     verdict: str | None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Say whether somebody began a step of it and nobody ended it."""
+        return (
+            self.state in ("intended", "running")
+            or (self.state == "failed" and self.index_oid is not None)
+            or (self.state == "applied" and self.revert_requested_at is not None)
+        )
 
     @property
     def index(self) -> IndexDefinition | None:

@@ -336,7 +336,8 @@ def test_counters_of_another_life_of_the_server_are_never_subtracted(
     ask(target_dsn, QUESTION, 3)
     collector.store.execute(
         "UPDATE perfcore.collector_snapshots "
-        "SET epoch = jsonb_set(epoch::jsonb, ARRAY[%s], '\"0\"')::text WHERE view NOT IN ('indexes', 'tables')",
+        "SET epoch = jsonb_set(epoch::jsonb, ARRAY[%s], '\"0\"')::text "
+        "WHERE view NOT IN ('indexes', 'tables')",
         (what,),
     )
     collector.collect()

@@ -221,6 +221,31 @@ def test_an_interrupted_revert_is_carried_to_its_end(
     assert index_states(target) == {"orders_pkey": True}
 
 
+def test_a_change_that_ends_while_it_is_looked_at_stands(
+    target: Connection, dsn: str, store: str, target_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker ends between the reconciler's list and the reconciler's turn at the table."""
+    done = change.apply_index(store, dsn, target_id, ORDERS)
+    with connect(store, autocommit=True) as connection:
+        assert change._reconcile_one(connection, dsn, done.change_id) is False
+        assert ledger.read_change(connection, done.change_id).state == "applied"
+    assert index_states(target) == {"orders_customer_id_idx": True, "orders_pkey": True}
+
+
+def test_an_intent_of_a_moment_ago_is_left_to_its_worker(
+    target: Connection, dsn: str, store: str, target_id: int
+) -> None:
+    change_id = intended(store, target_id, ORDERS)
+    assert change.reconcile(store, {"shop": dsn}) == []
+    with connect(store, autocommit=True) as connection:
+        assert ledger.read_change(connection, change_id).state == "intended"
+        connection.execute(
+            "UPDATE perfcore.changes SET intended_at = intended_at - interval '2 minutes'"
+        )
+    (found,) = change.reconcile(store, {"shop": dsn})
+    assert found.state == "failed"
+
+
 def test_a_replaced_index_is_not_ours_to_drop(
     target: Connection, dsn: str, store: str, target_id: int
 ) -> None:
@@ -255,13 +280,20 @@ def test_an_index_that_guards_data_is_never_dropped(
 
 def abandoned(store: str, target_id: int, index: IndexDefinition) -> str:
     """Write down a change as a worker does that is killed during its build."""
+    change_id = intended(store, target_id, index)
+    with connect(store, autocommit=True) as connection:
+        ledger.update(connection, change_id, state="running")
+    return change_id
+
+
+def intended(store: str, target_id: int, index: IndexDefinition) -> str:
+    """Write down a change as a worker does before anything else."""
     change_id = str(uuid.uuid4())
     with connect(store, autocommit=True) as connection:
         ledger.intend(
             connection, change_id, target_id, "create_index", f"public.{index.name}",
             ddl=index.ddl(), undo=index.undo(), suggestion_id=None, fingerprints=(), index=index,
         )  # fmt: skip
-        ledger.update(connection, change_id, state="running")
     return change_id
 
 
