@@ -88,8 +88,11 @@ def ink() -> str:
     return "#e2e8f0" if st.context.theme.type == "dark" else "#0f172a"
 
 
-def code_colours() -> None:
-    """Give SQL and plans colours that are readable on their background, at least 4.5:1."""
+def styles() -> None:
+    """Give SQL and plans colours that are readable on their background, at least 4.5:1.
+
+    Of a page whose header is "timeless", what follows the title is not shown.
+    """
     keyword, string, mark = (
         ("#7db4fb", "#5fd39b", "#9fb0c7")
         if st.context.theme.type == "dark"
@@ -101,6 +104,7 @@ def code_colours() -> None:
         f"[data-testid=stCode] .token.string {{color: {string}}}"
         "[data-testid=stCode] .token.punctuation, [data-testid=stCode] .token.comment"
         f" {{color: {mark}}}"
+        ".st-key-header_timeless > :not(:first-child) {display: none}"
         "</style>"
     )
 

@@ -30,17 +30,21 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 # Reached from a row or a link, with what they show in the URL.
 _DETAILS = {"endpoint", "query"}
+# What they show is of no range: the control stays, for its widgets hold the range, but unseen.
+_TIMELESS = {"live", "plan"}
 
 
 def main() -> None:
     """Draw the dashboard once."""
     st.set_page_config(page_title="Perfcore", page_icon=":material/speed:", layout="wide")
     st.logo(":material/speed:", size="large")
-    parts.code_colours()
+    parts.styles()
     pages = _pages()
     frame.hold_pages(pages)
     page = st.navigation(_grouped(pages))
-    with st.container(horizontal=True, vertical_alignment="center", key="header"):
+    is_timeless = page.url_path in _TIMELESS
+    key = "header_timeless" if is_timeless else "header"
+    with st.container(horizontal=True, vertical_alignment="center", key=key):
         st.header(page.title, anchor=False, width="stretch")
         view = timerange.controls()
     frame.hold_view(view)
@@ -55,7 +59,7 @@ def main() -> None:
         page.run()
     except StoreUnavailable as error:
         _unavailable(error)
-    if view.live:
+    if view.live and not is_timeless:
         _live()
 
 
