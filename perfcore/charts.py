@@ -86,7 +86,7 @@ def statement_trend(
 ) -> Figure:
     """Return mean and p95 of one statement over time with its calls per minute as an area."""
     data = [
-        _area(trend, "calls_per_min", "calls/min", GREY, zone, "/min", axis="y2"),
+        *_area(trend, "calls_per_min", "calls/min", GREY, zone, "/min", axis="y2"),
         _line(trend, "p95_ms", "p95 (application)", GREEN, zone, width=1.2, unit="ms"),
         _line(trend, "mean_ms", "mean (server)", BLUE, zone, width=2, unit="ms"),
     ]
@@ -112,7 +112,7 @@ def throughput(
         error_percent=100.0 * trend["errors"] / trend["requests"].where(trend["requests"] > 0)
     )
     data = [
-        _area(shown, "requests_per_min", "requests/min", BLUE, zone, "/min"),
+        *_area(shown, "requests_per_min", "requests/min", BLUE, zone, "/min"),
         _line(shown, "error_percent", "errors %", RED, zone, width=1.4, unit="%", axis="y2"),
     ]
     data += _overlay(compared, "requests_per_min", "requests before", zone, shift, "/min")
@@ -500,9 +500,19 @@ def _area(
     unit: str,
     *,
     axis: str = "y",
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """Return a line and the area below it; where there is a gap, neither has anything."""
     line = _line(frame, column, name, colour, zone, width=1.4, unit=unit, axis=axis)
-    return {**line, "fill": "tozeroy", "fillcolor": _faded(colour, 0.12)}
+    fill = {"fill": "tozeroy", "fillcolor": _faded(colour, 0.12)}
+    if not np.isnan(line["y"]).any():
+        return [{**line, **fill}]
+    # Plotly breaks a line at a gap, but not the area below it.
+    area = {
+        **line, **fill, "y": np.nan_to_num(line["y"]), "mode": "lines", "line": {"width": 0},
+        "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
+    del area["hovertemplate"]
+    return [line, area]
 
 
 def _overlay(

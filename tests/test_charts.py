@@ -187,3 +187,13 @@ def test_shares_have_one_colour_or_one_each() -> None:
     assert figure["data"][0]["x"] == [30.0, 70.0]  # the first is drawn at the top
     assert figure["data"][0]["marker"]["color"] == ["#222", "#111"]
     assert set(charts.share_bars(["a"], [1.0], [""])["data"][0]["marker"]["color"]) == {charts.BLUE}
+
+
+def test_an_area_has_nothing_where_nothing_was_counted() -> None:
+    times = pd.date_range("2026-01-01", periods=5, freq="min", tz="UTC")
+    calls = [4.0, 6.0, float("nan"), float("nan"), 8.0]
+    trend = pd.DataFrame({"time": times, "calls_per_min": calls, "p95_ms": 1.0, "mean_ms": 1.0})
+    line, area = charts.statement_trend(trend)["data"][:2]
+    assert "fill" not in line and np.isnan(line["y"][2:4]).all()
+    assert area["fill"] == "tozeroy" and list(area["y"]) == [4, 6, 0, 0, 8]
+    assert area["showlegend"] is False
