@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from measuring import table
 
 from perfcore.advise.account import Account, advise_dsn
-from perfcore.advise.candidates import propose
+from perfcore.advise.candidates import propose, serving
 from perfcore.advise.statement import StatementShape, Unparsable, plannable, read_statement
 from perfcore.advise.workload import Options
 from perfcore.advise.workload_file import Item, read_workload_file
@@ -324,7 +324,9 @@ def _shape(text: str, catalog: Catalog) -> StatementShape | None:
 
 def _single_columns(search: _Search, budget_bytes: float) -> list[IndexDefinition]:
     """Return an index for every column that any statement compares, joins, orders or groups."""
-    return [_index(s, t, (c,)) for s, t, c in search.columns()]
+    wanted = [_index(s, t, (c,)) for s, t, c in search.columns()]
+    tables = {(t.schema, t.name): t for t in search.catalog.tables}
+    return [i for i in wanted if not serving(i, tables[i.schema, i.table])]
 
 
 def _per_statement(search: _Search, budget_bytes: float) -> list[IndexDefinition]:
@@ -402,7 +404,8 @@ def _baseline(
             search = _Search(dsn, items, twin)
             chosen = choose(search, budget_mb * 1e6)
             cost, calls = search.cost(chosen), twin.calls
-        ddl = tuple(i.ddl(concurrently=False) for i in chosen)
+        # Under names of their own: an index of that name may be there, on other keys.
+        ddl = tuple(i.ddl(concurrently=False, name=f"bench_{n}") for n, i in enumerate(chosen))
         return Proposed(name, ddl, cost, calls, time.monotonic() - began)
 
     return strategy
