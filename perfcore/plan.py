@@ -121,22 +121,6 @@ class PlanNode:
         return self._whole("Shared Dirtied Blocks")
 
     @property
-    def shared_written_blocks(self) -> int:
-        return self._whole("Shared Written Blocks")
-
-    @property
-    def local_hit_blocks(self) -> int:
-        return self._whole("Local Hit Blocks")
-
-    @property
-    def local_read_blocks(self) -> int:
-        return self._whole("Local Read Blocks")
-
-    @property
-    def local_written_blocks(self) -> int:
-        return self._whole("Local Written Blocks")
-
-    @property
     def temp_read_blocks(self) -> int:
         return self._whole("Temp Read Blocks")
 
@@ -148,20 +132,6 @@ class PlanNode:
     def has_buffers(self) -> bool:
         """Say whether blocks were counted: EXPLAIN (ANALYZE, BUFFERS)."""
         return any(key.endswith(" Blocks") and "Heap" not in key for key in self.properties)
-
-    @property
-    def io_read_ms(self) -> float:
-        """Return the time spent reading blocks of tables, inclusive of children."""
-        return self._io("Read")
-
-    @property
-    def io_write_ms(self) -> float:
-        return self._io("Write")
-
-    @property
-    def temp_io_ms(self) -> float:
-        """Return the time spent with temporary files, inclusive of children."""
-        return self._number("Temp I/O Read Time") + self._number("Temp I/O Write Time")
 
     @property
     def sort_method(self) -> str:
@@ -274,10 +244,6 @@ class PlanNode:
 
     def _over_loops(self, key: str) -> float:
         return self._number(key) * (self.loops or 0)
-
-    def _io(self, verb: str) -> float:
-        # One time for shared and local blocks before PostgreSQL 17.
-        return sum(self._number(f"{place}I/O {verb} Time") for place in ("", "Shared ", "Local "))
 
 
 @dataclass(frozen=True, slots=True)

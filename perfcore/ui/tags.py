@@ -34,11 +34,6 @@ def tag_words(text: str) -> str:
     return tags(text).words()
 
 
-def with_tags(statements: pd.DataFrame) -> pd.DataFrame:
-    """Return the statements with their tags in words."""
-    return statements.assign(tags=[tag_words(str(t)) for t in statements["text"]])
-
-
 def choices(texts: Iterable[str]) -> list[str]:
     """Return what statements can be chosen by: "application shop", "route /orders", ..."""
     found: set[str] = set()
