@@ -231,6 +231,8 @@ class TableInfo:
     blocks_hit: int = 0
     blocks_read: int = 0
     last_analyze: datetime | None = None
+    kind: str = "r"  # pg_class.relkind: r, p for a partitioned table
+    parent: str = ""  # schema.table that it is a partition or a child of
 
     @property
     def qualified_name(self) -> str:
@@ -352,6 +354,22 @@ class Suggestion:
     endpoints: tuple[EndpointGain, ...] = ()
     caveats: tuple[str, ...] = ()
     rewritten_sql: str = ""
+    present: str = ""  # of a setting or a state: the value as it is, with its unit
+    proposed: str = ""  # the value it should have
+    verify: str = ""  # how to see that it helped
+    plan_change: str = ""  # what becomes of the plan: "Seq Scan -> Index Scan"
+    promised_ms_per_hour: float = 0.0  # by the planner alone, before it was corrected
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An index that was weighed and not suggested, with the reason."""
+
+    index: IndexDefinition
+    reason: str  # one sentence
+    fingerprints: tuple[int, ...]  # of the statements it was weighed for
+    index_bytes: int | None = None
+    saved_ms_per_hour: float = 0.0  # what it alone would save, by the planner
 
 
 class SilenceReason(StrEnum):

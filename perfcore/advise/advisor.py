@@ -38,6 +38,7 @@ from perfcore.types import (
     Evidence,
     Finding,
     IndexDefinition,
+    Rejection,
     Silence,
     SilenceReason,
     StatementGain,
@@ -61,6 +62,7 @@ class Advice:
     stopped_early: bool = False
     planner: str = ""
     note: str = ""  # why the planner's answers may differ from the target's
+    rejections: tuple[Rejection, ...] = ()
 
 
 def advise(
