@@ -15,7 +15,7 @@ from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
-from perfcore.advise.selection import Progress, Selection, Selector, Work, silent, table_of
+from perfcore.advise.selection import Progress, Selection, Work, silent, table_of
 from perfcore.advise.statement import (
     StatementShape,
     Unparsable,
@@ -129,10 +129,7 @@ class _Round:
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
-        # Where there is a budget it is to be used as well as it can be; without one each index
-        # must be worth its own bytes, which Extend looks at.
-        method = Selector if self.options.storage_budget_bytes is None else Optimum
-        selection = method(
+        selection = Optimum(
             self.book, self.works, self.candidates, self.writes, self.options, progress
         ).select()
         progress(0.9, "explaining what was chosen")
