@@ -119,6 +119,7 @@ class IndexDefinition:
     include: tuple[str, ...] = ()
     predicate: str = ""  # SQL text of a partial index's WHERE
     unique: bool = False
+    pages_per_range: int | None = None  # of a BRIN index; None: PostgreSQL's own 128
 
     @property
     def name(self) -> str:
@@ -150,6 +151,8 @@ class IndexDefinition:
             text += sql.SQL(" INCLUDE ({})").format(
                 sql.SQL(", ").join(sql.Identifier(c) for c in self.include)
             )
+        if self.pages_per_range is not None:
+            text += sql.SQL(" WITH (pages_per_range = {})").format(self.pages_per_range)
         if self.predicate:
             text += sql.SQL(" WHERE {}").format(sql.SQL(self.predicate))
         return text.as_string(None)
