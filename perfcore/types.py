@@ -209,6 +209,7 @@ class IndexInfo:
     scans: int  # idx_scan since the statistics were reset
     descending: tuple[bool, ...] = ()
     opclasses: tuple[str, ...] = ()
+    parent: str = ""  # schema.index of the partitioned table that it is a part of
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ class TableInfo:
     blocks_hit: int = 0
     blocks_read: int = 0
     last_analyze: datetime | None = None
-    kind: str = "r"  # pg_class.relkind: r, p for a partitioned table
+    kind: str = "r"  # pg_class.relkind: r, p for a partitioned table, m for a materialized view
     parent: str = ""  # schema.table that it is a partition or a child of
 
     @property
@@ -248,7 +249,7 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a target's catalogue said at one instant, ordinary tables only."""
+    """What a target's catalogue said at one instant: tables and what is kept like them."""
 
     server_version: int  # server_version_num: 150020
     database: str
@@ -261,6 +262,16 @@ class Catalog:
         """Return a table by name; without a schema the first match, `public` before others."""
         found = [t for t in self.tables if t.name == name and (not schema or t.schema == schema)]
         return min(found, key=lambda t: (t.schema != "public", t.schema), default=None)
+
+    def children(self, table: TableInfo) -> tuple[TableInfo, ...]:
+        """Return the partitions of a table, or what inherits from it, one level down."""
+        return tuple(t for t in self.tables if t.parent == table.qualified_name)
+
+    def leaves(self, table: TableInfo) -> tuple[TableInfo, ...]:
+        """Return the tables that hold a table's rows: itself, or a partitioned one's partitions."""
+        if table.kind != "p":
+            return (table,)
+        return tuple(leaf for child in self.children(table) for leaf in self.leaves(child))
 
 
 @dataclass(frozen=True, slots=True)

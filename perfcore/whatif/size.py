@@ -43,14 +43,25 @@ def estimate_index_bytes(
     """Return the bytes that a freshly built index would take.
 
     `rows` is how many rows it holds, for a partial index whose predicate somebody has
-    estimated; otherwise the predicate is read roughly from pg_stats. Raises PerfcoreError
-    when the catalogue has no such table or column.
+    estimated; otherwise the predicate is read roughly from pg_stats. That of a partitioned
+    table is the sum of its partitions'. Raises PerfcoreError when the catalogue has no such
+    table or column.
     """
     table = catalog.table(index.table, index.schema)
     if table is None:
         raise PerfcoreError(
             f"there is no table {index.schema}.{index.table} in {catalog.database!r}"
         )
+    leaves = catalog.leaves(table)
+    whole = sum(map(row_count, leaves))
+    return sum(
+        _bytes_on(leaf, index, None if rows is None else rows * row_count(leaf) / max(1.0, whole))
+        for leaf in leaves
+    )
+
+
+def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> int:
+    """Return the bytes of the index on one table that has rows itself."""
     if rows is None:
         rows = row_count(table) * _fraction(table, index.predicate)
     columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
