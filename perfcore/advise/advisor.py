@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perfcore.advise import findings
+from perfcore.advise.calibration import Calibration, corrected
 from perfcore.advise.candidates import Candidate, Proposal, propose, redundant_with, rows_of
 from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
@@ -33,6 +34,7 @@ from perfcore.advise.workload import (
     find_table,
     writes_of,
 )
+from perfcore.plan_change import plan_change
 from perfcore.types import (
     Catalog,
     Evidence,
@@ -74,18 +76,21 @@ def advise(
     options: Options | None = None,
     write_rates: Mapping[str, WriteRate] | None = None,
     foreign_keys: Collection[ForeignKey] = (),
+    calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = silent,
 ) -> Advice:
     """Return suggestions, the most time saved first, and a reason for every other statement.
 
-    The same catalogue, workload and planner give the same answer. A planner that fails on
-    a statement or a candidate costs only that one; when the time limit passes, what was
-    weighed so far is returned and `stopped_early` says so.
+    Where `calibration` knows how far such promises held, the time saved is what is to be
+    expected. The same catalogue, workload, planner and calibration give the same answer. A
+    planner that fails on a statement or a candidate costs only that one; when the time limit
+    passes, what was weighed so far is returned and `stopped_early` says so.
     """
     given = options or Options()
     this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock)
-    return this.run(foreign_keys, progress)
+    advice = this.run(foreign_keys, progress)
+    return replace(advice, suggestions=corrected(advice.suggestions, calibration))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +294,17 @@ class _Round:
             statements=statement_gains,
             endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
+            plan_change=self._plan_change(worst[0], index, companions) if worst else "",
         )
+
+    def _plan_change(
+        self, work: Work, index: IndexDefinition, companions: Sequence[IndexDefinition]
+    ) -> str:
+        """Return what becomes of the plan of the statement that the index helps most."""
+        before, after = self.book.plan(work.text), self.book.plan(work.text, [index, *companions])
+        if before is None or after is None:
+            return ""
+        return plan_change(before, after, table_of(index), method=index.method)
 
     def _needed_with(
         self, index: IndexDefinition, others: Sequence[IndexDefinition]

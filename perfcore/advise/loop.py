@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.calibration import read_calibration
 from perfcore.advise.report import render_text
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
@@ -77,6 +78,7 @@ def run_once(
         options=given,
         write_rates=rates,
         foreign_keys=foreign_keys,
+        calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
