@@ -43,6 +43,7 @@ from perfcore.types import (
     SilenceReason,
     StatementGain,
     Suggestion,
+    SuggestionPlans,
     WorkloadStatement,
 )
 from perfcore.whatif.planner import Planner
@@ -63,6 +64,7 @@ class Advice:
     planner: str = ""
     note: str = ""  # why the planner's answers may differ from the target's
     rejections: tuple[Rejection, ...] = ()
+    plans: tuple[SuggestionPlans, ...] = ()  # at most one pair a suggestion
 
 
 def advise(
@@ -121,6 +123,7 @@ class _Round:
         self.candidates: dict[str, Candidate] = {}
         self.proposals: dict[int, Proposal] = {}  # by id() of the statement
         self.silences: list[Silence] = []
+        self.plans: dict[str, SuggestionPlans] = {}  # by suggestion_id
         self.out_of_time = False
 
     def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
@@ -155,6 +158,7 @@ class _Round:
             stopped_early=self.out_of_time or selection.stopped_early,
             planner=self.planner.name,
             note=self.planner.advisory,
+            plans=tuple(self.plans.values()),
         )
 
     # Which statements are weighed
@@ -269,8 +273,11 @@ class _Round:
         if self.planner.advisory:
             caveats = (*caveats, self.planner.advisory)
         name = self._free_name(index)
+        identity = suggestion_id(self.options.target_id, "index", index.digest)
+        if worst is not None:
+            self._keep_plans(identity, worst[0], [index, *companions])
         return Suggestion(
-            suggestion_id=suggestion_id(self.options.target_id, "index", index.digest),
+            suggestion_id=identity,
             target_id=self.options.target_id,
             kind="index",
             title=f"Index {_columns_words(index)}",
@@ -285,6 +292,7 @@ class _Round:
             index=index,
             index_bytes=size,
             write_cost=self._write_cost_words(index),
+            write_ms_per_hour=self.writes.cost_ms_per_hour(index),
             risk=(
                 "CREATE INDEX CONCURRENTLY reads the whole table twice and waits for "
                 "transactions that are open; writes go on."
@@ -293,6 +301,13 @@ class _Round:
             endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
         )
+
+    def _keep_plans(self, identity: str, work: Work, indexes: Sequence[IndexDefinition]) -> None:
+        before, after = self.book.plan(work.text), self.book.plan(work.text, indexes)
+        if before is not None and after is not None:
+            self.plans[identity] = SuggestionPlans(
+                identity, work.statement.fingerprint, work.text, before.document, after.document
+            )
 
     def _needed_with(
         self, index: IndexDefinition, others: Sequence[IndexDefinition]
