@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -373,6 +374,18 @@ class Suggestion:
     verify: str = ""  # how to see that it helped
     plan_change: str = ""  # what becomes of the plan: "Seq Scan -> Index Scan"
     promised_ms_per_hour: float = 0.0  # by the planner alone, before it was corrected
+    write_ms_per_hour: float = 0.0  # what keeping a new index costs at the present rate of writes
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestionPlans:
+    """The plans of a suggestion's most saving statement, as EXPLAIN (FORMAT JSON) tells them."""
+
+    suggestion_id: str
+    fingerprint: int
+    statement: str  # as it was planned
+    before: Mapping[str, object] = field(repr=False)
+    after: Mapping[str, object] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from perfcore.types import (
     SilenceReason,
     StatementGain,
     Suggestion,
+    SuggestionPlans,
     WorkloadStatement,
 )
 from perfcore.whatif.planner import Planner
@@ -65,6 +66,7 @@ class Advice:
     planner: str = ""
     note: str = ""  # why the planner's answers may differ from the target's
     rejections: tuple[Rejection, ...] = ()
+    plans: tuple[SuggestionPlans, ...] = ()  # at most one pair a suggestion
 
 
 def advise(
@@ -126,6 +128,7 @@ class _Round:
         self.candidates: dict[str, Candidate] = {}
         self.proposals: dict[int, Proposal] = {}  # by id() of the statement
         self.silences: list[Silence] = []
+        self.plans: dict[str, SuggestionPlans] = {}  # by suggestion_id
         self.out_of_time = False
 
     def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
@@ -157,6 +160,7 @@ class _Round:
             stopped_early=self.out_of_time or selection.stopped_early,
             planner=self.planner.name,
             note=self.planner.advisory,
+            plans=tuple(self.plans.values()),
         )
 
     # Which statements are weighed
@@ -271,8 +275,11 @@ class _Round:
         if self.planner.advisory:
             caveats = (*caveats, self.planner.advisory)
         name = self._free_name(index)
+        identity = suggestion_id(self.options.target_id, "index", index.digest)
+        if worst is not None:
+            self._keep_plans(identity, worst[0], [index, *companions])
         return Suggestion(
-            suggestion_id=suggestion_id(self.options.target_id, "index", index.digest),
+            suggestion_id=identity,
             target_id=self.options.target_id,
             kind="index",
             title=f"Index {_columns_words(index)}",
@@ -287,6 +294,7 @@ class _Round:
             index=index,
             index_bytes=size,
             write_cost=self._write_cost_words(index),
+            write_ms_per_hour=self.writes.cost_ms_per_hour(index),
             risk=(
                 "CREATE INDEX CONCURRENTLY reads the whole table twice and waits for "
                 "transactions that are open; writes go on."
@@ -305,6 +313,13 @@ class _Round:
         if before is None or after is None:
             return ""
         return plan_change(before, after, table_of(index), method=index.method)
+
+    def _keep_plans(self, identity: str, work: Work, indexes: Sequence[IndexDefinition]) -> None:
+        before, after = self.book.plan(work.text), self.book.plan(work.text, indexes)
+        if before is not None and after is not None:
+            self.plans[identity] = SuggestionPlans(
+                identity, work.statement.fingerprint, work.text, before.document, after.document
+            )
 
     def _needed_with(
         self, index: IndexDefinition, others: Sequence[IndexDefinition]
