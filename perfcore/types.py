@@ -165,11 +165,10 @@ class IndexDefinition:
         ident = sql.Identifier(name or self.name).as_string(None)
         return f"{words}{how} {ident} ON {self.body()}"
 
-    def undo(self, *, name: str = "") -> str:
+    def undo(self, *, concurrently: bool = True, name: str = "") -> str:
         """Return the DROP INDEX that takes it back."""
-        return "DROP INDEX CONCURRENTLY " + sql.Identifier(
-            self.schema, name or self.name
-        ).as_string(None)
+        how = "CONCURRENTLY " if concurrently else ""
+        return f"DROP INDEX {how}" + sql.Identifier(self.schema, name or self.name).as_string(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +411,7 @@ class SilenceReason(StrEnum):
     NO_GAIN = (
         "the planner does not choose any of the candidate indexes, or gains too little from them"
     )
+    OUTBID = "an index would help it, but not enough for what it costs beside the others"
     PLANNING_FAILED = "the planner could not plan it in the twin"
 
 
