@@ -187,7 +187,7 @@ class _Round:
         statement, shape = read.statement, read.shape
         if shape is None:
             return _silence(statement, SilenceReason.UNPARSABLE, read.problem)
-        if shape.command not in ("select", "update", "delete"):
+        if shape.command == "other" or (shape.command == "insert" and not shape.uses):
             word = first_word(statement.text).upper()
             return _silence(statement, SilenceReason.NOT_A_SELECT, word)
         if not shape.uses:

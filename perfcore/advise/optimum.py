@@ -163,6 +163,8 @@ class Optimum:
         bare = min((c for u, c in useful if not self._covers(u)), default=work.base_cost)
         needed = self.options.min_gain * work.base_cost
         for needs, cost in useful:
+            if self.options.storage_budget_bytes is None and self._hashes(needs):
+                continue  # it saves room and does less: only a budget asks for that
             if self.options.storage_budget_bytes is None and self._covers(needs):
                 saved_ms = work.mean_ms_at(bare, 0.0) - work.mean_ms_at(cost, 0.0)
                 if bare - cost < needed or saved_ms < _LEAST_COVERING_MS:
@@ -171,6 +173,9 @@ class Optimum:
 
     def _covers(self, used: Configuration) -> bool:
         return any(self.candidates[d].index.include for d in used)
+
+    def _hashes(self, used: Configuration) -> bool:
+        return any(self.candidates[d].index.method == "hash" for d in used)
 
     def _smallest(self, best: Configuration) -> Configuration:
         """Return the smallest set with which no statement is much dearer than with the best.
