@@ -33,7 +33,7 @@ from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif import size, sparse
 from perfcore.whatif.explain import explain, with_index_names
-from perfcore.whatif.planner import CachedPlanner, family, tables_of, with_partitions
+from perfcore.whatif.planner import CachedPlanner, family, reading_part, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
 from perfcore.whatif.source import Definition, Relation, Source, grant, read_source
 
@@ -199,7 +199,13 @@ class Twin:
         return size.estimate_index_bytes(self.source.catalog, index, rows=self._rows(index))
 
     def self_check(self, statement: str) -> Agreement:
-        """Compare the generic plan on the target, asked read-only, with the twin's."""
+        """Compare the generic plan on the target, asked read-only, with the twin's.
+
+        Of a statement that writes or locks rows it is the plan of what it reads, because
+        planning the whole would lock what is written. Raises PlanningFailed where that part
+        cannot be told.
+        """
+        statement = reading_part(statement)
         twin = self.plan(statement)
         try:
             with connect_target(self.target_dsn) as connection:
