@@ -134,7 +134,13 @@ class _Round:
                 self.silences.append(silence)
         self.book.time_limit_s = _SEARCH_SHARE * self.options.time_limit_s
         optimum = Optimum(
-            self.book, self.works, self.candidates, self.writes, self.options, progress
+            self.book,
+            self.works,
+            self.candidates,
+            self.writes,
+            self.options,
+            self.catalog,
+            progress,
         )
         selection = optimum.select()
         self.book.time_limit_s = self.options.time_limit_s

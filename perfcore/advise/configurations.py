@@ -116,13 +116,14 @@ class Configurations:
         """Ask what one more index beside the solution would do; return whether that was new.
 
         A plan that joins two tables by two small indexes is met neither with one index alone
-        nor with all of them.
+        nor with all of them; but each of the two was used in one of these plans.
         """
         before = self._extent()
         for number in range(len(self.works)):
-            mine = self.of(number)
-            for digest in sorted(mine - chosen - self.banned):
-                self.ask(number, (chosen & mine) | {digest})
+            mine = chosen & self.of(number)
+            used = frozenset().union(*self.costs[number])
+            for digest in sorted(used - chosen - self.banned):
+                self.ask(number, mine | {digest})
         return self._extent() > before
 
     def _extent(self) -> int:

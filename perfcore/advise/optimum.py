@@ -24,6 +24,7 @@ from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.merging import merged
 from perfcore.advise.selection import Progress, Selection, Work, reserved_bytes, silent
 from perfcore.advise.workload import Options, Writes
+from perfcore.types import Catalog
 
 _MOST_ROUNDS = 10
 _SOLVE_LIMIT_S = 20.0
@@ -55,6 +56,7 @@ class Optimum:
     candidates: dict[str, Candidate]  # by digest of the index; merged ones are added
     writes: Writes
     options: Options
+    catalog: Catalog
     progress: Progress = silent
     known: Configurations = field(init=False)
     is_late: bool = False
@@ -270,9 +272,12 @@ class Optimum:
         sizes = np.zeros((2, width))
         for n, digest in enumerate(names):
             size = self._bytes(digest) or 0
-            kept = size if is_exact else reserved_bytes(self.candidates[digest].index, size)
+            kept = size if is_exact else self._reserved(digest, size)
             sizes[0, n], sizes[1, n] = kept / 1e6, 1.0
         return LinearConstraint(sizes, ub=np.array([room, float(self.options.max_indexes)]))
+
+    def _reserved(self, digest: str, size: int) -> int:
+        return reserved_bytes(self.candidates[digest].index, size, self.catalog)
 
     def _bytes(self, digest: str) -> int | None:
         return self.book.index_bytes(self.candidates[digest].index)
