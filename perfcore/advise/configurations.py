@@ -34,6 +34,7 @@ class Configurations:
     # with the least that such a plan can cost.
     unknown: list[list[tuple[Configuration, float]]] = field(default_factory=list)
     banned: set[str] = field(default_factory=set)  # make some statement dearer than allowed
+    narrowed: set[str] = field(default_factory=set)  # for which less does as well
 
     def __post_init__(self) -> None:
         self.costs = [{frozenset(): work.base_cost} for work in self.works]
@@ -133,7 +134,11 @@ class Configurations:
         """Yield the configurations that gain enough, each with its cost."""
         limit = self.works[number].base_cost * (1 - self.options.min_gain)
         for configuration, cost in self.costs[number].items():
-            if configuration and cost <= limit and not configuration & self.banned:
+            if (
+                configuration
+                and cost <= limit
+                and not configuration & (self.banned | self.narrowed)
+            ):
                 yield configuration, cost
 
     def best(self, number: int, chosen: Configuration) -> tuple[Configuration, float]:
@@ -141,6 +146,17 @@ class Configurations:
         within = [(cost, sorted(c)) for c, cost in self.costs[number].items() if c <= chosen]
         cost, used = min(within)
         return frozenset(used), cost
+
+    def does_as_well(self, chosen: Configuration, other: Configuration, tolerance: float) -> bool:
+        """Say whether no statement is dearer, but for the tolerance, with the other set."""
+        for number in range(len(self.works)):
+            used, cost = self.best(number, chosen)
+            if used <= other:
+                continue
+            self.ask(number, other & self.of(number))
+            if self.best(number, other)[1] > cost * (1 + tolerance):
+                return False
+        return True
 
     def saved_ms_per_hour(self, number: int, cost: float) -> float:
         """Return what the statement saves in an hour at that cost."""

@@ -14,4 +14,3 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_index AS i ON i.indexrelid = c.oid
 JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid
 ORDER BY p.level, c.oid
-ORDER BY p.depth, t.relname

@@ -37,6 +37,7 @@ _FIXED = {
 # Types whose equal values may differ in bytes are never deduplicated.
 _NOT_DEDUPLICATED = ("numeric", "real", "double precision", "jsonb", "record")
 _DEFAULT_WIDTH = 16
+_MEMBER_WIDTH = 12
 _TEXT = re.compile(r"text|character|citext")
 
 
@@ -266,10 +267,21 @@ def key_column(table: TableInfo, expression: str, *, is_expression: bool = True)
         return column
     if not is_expression:
         raise PerfcoreError(f"{table.qualified_name} has no column {expression!r}")
+    if made := _made(expression):
+        return made
     words = set(re.findall(r"[^\W\d]\w*", expression))
     used = [c for c in table.columns if c.name in words]
     widest = max(used, key=lambda c: c.avg_width_bytes or 0, default=None)
     return widest or ColumnInfo(expression, "text", False, _DEFAULT_WIDTH)
+
+
+def _made(expression: str) -> ColumnInfo | None:
+    """Return a stand-in for an expression whose values are not those of its column."""
+    if re.match(r"date_trunc\(", expression, re.IGNORECASE):
+        return ColumnInfo(expression, "timestamp with time zone", False, 8)
+    if re.search(r"->>|#>>", expression):  # a member of a document, as text
+        return ColumnInfo(expression, "text", False, _MEMBER_WIDTH)
+    return None
 
 
 def _brin_pages(

@@ -33,6 +33,7 @@ from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif import size, sparse
 from perfcore.whatif.explain import explain, with_index_names
+from perfcore.whatif.expressions import expression_statistics
 from perfcore.whatif.planner import CachedPlanner, family, reading_part, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
 from perfcore.whatif.source import Definition, Relation, Source, grant, read_source
@@ -516,6 +517,13 @@ class Twin:
             table,
         ):
             self._super.execute(db.query("twin_restore_relation"), _relation(relation))
+        self._tell_of_expressions(index, name)
+
+    def _tell_of_expressions(self, index: IndexDefinition, name: str) -> None:
+        for number, key in enumerate(index.keys, start=1):
+            known = expression_statistics(self.source, index.schema, index.table, name, number, key)
+            if known is not None:
+                self._super.execute(db.query("twin_restore_column"), known.parameters())
 
     def _rows(self, index: IndexDefinition) -> float | None:
         """Return the planner's estimate of the rows in a partial index, None for a whole one."""
