@@ -509,9 +509,10 @@ class Twin:
         path = self._cluster.data_directory / row[0]
         pages = estimate // sparse.PAGE
         sparse.resize(path, max(estimate, path.stat().st_size))
-        sparse.write_btree_levels(path, size.index_height(self.source.catalog, index, pages))
         rows = self._rows(index)
         rows = max(0.0, table.rows) if rows is None else rows
+        height = size.index_height(self.source.catalog, index, pages, rows)
+        sparse.write_btree_levels(path, height)
         for relation in (
             Relation(index.schema, name, "i", pages, rows, 0, estimate, index.method, True),
             table,
@@ -576,7 +577,9 @@ def _heights(source: Source) -> dict[tuple[str, str], int]:
     heights = {}
     for table in source.catalog.tables:
         for index in table.indexes:
-            fanout = size.btree_fanout([size.key_column(table, k) for k in index.keys])
+            columns = [size.key_column(table, k) for k in index.keys]
+            deduplicate = not index.is_unique and not index.include
+            fanout = size.btree_fanout(columns, size.row_count(table), deduplicate=deduplicate)
             pages = index.index_bytes // sparse.PAGE
             heights[index.schema, index.name] = size.btree_height(pages, fanout)
     return heights
