@@ -27,6 +27,8 @@ VIOLET = "#9061f9"
 ORANGE = "#e0742b"
 AMBER = "#c98a0c"
 RED = "#e5484d"
+TEAL = "#0e93a8"
+PINK = "#d6409f"
 GREY = "#8491a5"
 _GRID = "rgba(132,145,165,0.22)"
 # Dots make single points visible; beyond this many the line is enough.
@@ -358,12 +360,13 @@ def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) 
     return {"data": data, "layout": layout}
 
 
-def promised_delivered(frame: pd.DataFrame, *, height: int = 380) -> Figure:
+def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     """Return a point per observation: promised share of time saved against the delivered one.
 
     Wants columns promised, delivered, low, high (shares, 1 is all of the time), kind, evidence
     and label. Kinds take colours in their order, the evidence a shape; on the dotted line a
-    promise was kept. What became slower than twice as slow lies on the lower edge.
+    promise was kept. What takes half as long again or longer lies on the lower edge. The legend
+    gets its room beside `height`.
     """
     kinds = list(dict.fromkeys(frame["kind"]))
     data = [
@@ -375,7 +378,7 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 380) -> Figure:
         each["showlegend"] = each["name"] not in seen
         seen.add(each["name"])
     evidences = sorted(set(frame["evidence"]))
-    layout = _layout(height)
+    layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences)) / 2))
     least = min(0.0, float(frame[["low", "delivered"]].min().min()))
     lowest = max(_FLOOR, least) * 100 - 5
     layout["xaxis"] = {**_share_axis("promised by the planner"), "range": [-3, 106]}
@@ -386,15 +389,16 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 380) -> Figure:
             "line": {"color": GREY, "width": 1.5, "dash": "dot"},
         }
     ]  # fmt: skip
-    # Where promises are large, and most are, the far end of the line is free.
-    layout["annotations"] = [{**_quiet_note("promise kept", 30), "y": 30, "yref": "y",
-                              "xref": "x", "xanchor": "right"}]  # fmt: skip
+    note = _quiet_note("promise kept", 28)
+    layout["annotations"] = [
+        {**note, "xref": "x", "xanchor": "right", "y": 28, "yref": "y", "yanchor": "bottom"}
+    ]
     return {"data": data + [_shape_key(e) for e in evidences], "layout": layout}
 
 
-# Who lost more than all of the time before is drawn there; the hover tells how much.
-_FLOOR = -1.0
-_KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, AMBER)
+# What lost more is drawn there; the hover tells how much.
+_FLOOR = -0.5
+_KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, TEAL, PINK, AMBER)
 _SHAPES = {"measured": "circle-open", "proven": "diamond"}
 
 
