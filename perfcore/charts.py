@@ -368,15 +368,12 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     promise was kept. What takes half as long again or longer lies on the lower edge. The legend
     gets its room beside `height`.
     """
-    kinds = list(dict.fromkeys(frame["kind"]))
+    kinds = sorted(set(frame["kind"]))
     data = [
         _observed(points, str(kind), str(evidence), _kind_colour(kinds.index(kind)))
-        for (kind, evidence), points in frame.groupby(["kind", "evidence"], sort=False)
+        for (kind, evidence), points in frame.groupby(["kind", "evidence"])
     ]
-    seen: set[str] = set()
-    for each in data:
-        each["showlegend"] = each["name"] not in seen
-        seen.add(each["name"])
+    data += [_key(kind, "square", _kind_colour(n)) for n, kind in enumerate(kinds)]
     evidences = sorted(set(frame["evidence"]))
     layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences)) / 2))
     least = min(0.0, float(frame[["low", "delivered"]].min().min()))
@@ -393,7 +390,8 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     layout["annotations"] = [
         {**note, "xref": "x", "xanchor": "right", "y": 28, "yref": "y", "yanchor": "bottom"}
     ]
-    return {"data": data + [_shape_key(e) for e in evidences], "layout": layout}
+    data += [_key(e, _SHAPES.get(e, "square"), GREY) for e in evidences]
+    return {"data": data, "layout": layout}
 
 
 # What lost more is drawn there; the hover tells how much.
@@ -414,6 +412,7 @@ def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> di
         "mode": "markers",
         "name": html.escape(kind),
         "legendgroup": kind,
+        "showlegend": False,
         "x": 100 * points["promised"].to_numpy(dtype=float),
         "y": shown,
         "marker": {
@@ -445,14 +444,13 @@ def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> di
     }
 
 
-def _shape_key(evidence: str) -> dict[str, Any]:
-    """Return a legend's entry for a shape, with no point of its own."""
+def _key(name: str, symbol: str, colour: str) -> dict[str, Any]:
+    """Return an entry of the legend with no point of its own."""
     return {
-        "type": "scatter", "mode": "markers", "name": html.escape(evidence), "x": [None],
-        "y": [None], "hoverinfo": "skip",
+        "type": "scatter", "mode": "markers", "name": html.escape(name), "legendgroup": name,
+        "x": [None], "y": [None], "hoverinfo": "skip",
         "marker": {
-            "color": GREY, "symbol": _SHAPES.get(evidence, "square"), "size": 9,
-            "line": {"color": GREY, "width": 2},
+            "color": colour, "symbol": symbol, "size": 9, "line": {"color": colour, "width": 2}
         },
     }  # fmt: skip
 
