@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import count
 
 import pandas as pd
 import streamlit as st
@@ -24,20 +25,23 @@ def show(stored: StoredSuggestion) -> None:
     _head(stored)
     if suggestion.proposed:
         _values(suggestion)
+    number = count(1)
     board = parts.Board(2, least_width_px=380)
-    with board.card("1 Finding", words.plain(suggestion.finding.kind.replace("_", " "))):
+    with board.card(
+        f"{next(number)} Finding", words.plain(suggestion.finding.kind.replace("_", " "))
+    ):
         _finding(suggestion)
-    with board.card("2 Endpoints it helps", "click a row to open it"):
+    with board.card(f"{next(number)} Endpoints it helps", "click a row to open it"):
         _endpoints(suggestion)
     if suggestion.kind in ("index", "rewrite"):
-        _plans(suggestion)
+        _plans(suggestion, f"{next(number)} Plan before and after")
     board = parts.Board(2, least_width_px=380)
-    with board.card("4 Gain", _gain_note(suggestion), help=_GAIN_HELP):
+    with board.card(f"{next(number)} Gain", _gain_note(suggestion), help=_GAIN_HELP):
         _gain(suggestion)
-    with board.card("5 Cost", "what it takes, and what may go wrong"):
+    with board.card(f"{next(number)} Cost", "what it takes, and what may go wrong"):
         _cost(suggestion)
     if suggestion.ddl or suggestion.rewritten_sql:
-        with parts.card("6 To be run", "exactly this, the way back, and a migration to paste"):
+        with parts.card(f"{next(number)} {_last_title(suggestion)}"):
             _texts(suggestion)
 
 
@@ -45,8 +49,10 @@ def _head(stored: StoredSuggestion) -> None:
     suggestion, placed = stored.suggestion, place(stored.suggestion)
     with st.container(border=True, gap="xsmall"):
         advice.heading(stored, decisions.buttons)
-        st.markdown(advice.head(suggestion))
-        st.markdown(words.plain(suggestion.reason))
+        if suggestion.saved_ms_per_hour or not suggestion.proposed:
+            st.markdown(advice.head(suggestion))
+        if why := suggestion.reason.removeprefix(suggestion.finding.summary).strip():
+            st.markdown(words.plain(why))
         who = f"{placed.reader.value.capitalize()}: {placed.why}."
         st.caption(f":material/person: {words.plain(who)}")
         if line := decisions.state_words(stored):
@@ -96,14 +102,17 @@ def _endpoints(suggestion: Suggestion) -> None:
             for e in suggestion.endpoints
         ]
     )
+    columns = {
+        "endpoint": parts.text("Endpoint", width=210),
+        "service": parts.text("Service", width=70),
+        "saved_ms_per_request": parts.number("Saves", "%.1f ms", "Of each request.", 80),
+        "requests_per_hour": parts.number("Requests", "%,.0f /h", "In the last hour.", 90),
+    }
+    if rows["service"].nunique() == 1:
+        del columns["service"]
     parts.table(
         rows,
-        {
-            "endpoint": parts.text("Endpoint", width=230),
-            "service": parts.text("Service"),
-            "saved_ms_per_request": parts.number("Saved per request", "%.1f ms"),
-            "requests_per_hour": parts.number("Requests per hour", "%,.0f"),
-        },
+        columns,
         key="helped",
         opens=lambda row: frame.open_page(
             "endpoint", service=row["service"], endpoint=row["endpoint"]
@@ -112,15 +121,19 @@ def _endpoints(suggestion: Suggestion) -> None:
     )
 
 
-def _plans(suggestion: Suggestion) -> None:
+def _last_title(suggestion: Suggestion) -> str:
+    return "DDL, undo and migration" if suggestion.ddl else "New wording"
+
+
+def _plans(suggestion: Suggestion, title: str) -> None:
     found = frame.read(read.suggestion_plans, suggestion.suggestion_id)
     if found is None:
-        with parts.card("3 Plan before and after"):
+        with parts.card(title):
             st.caption(_NO_PLANS[suggestion.kind])
         return
     change = f"{words.plain(suggestion.plan_change)} · " if suggestion.plan_change else ""
     statement = words.code(words.gist(found.statement, 110))
-    st.markdown(f"**3 Plan before and after** :gray[{change}of {statement}]")
+    st.markdown(f"**{title}** :gray[{change}of {statement}]")
     plan.side_by_side(
         parse_plan(found.before),
         parse_plan(found.after),
@@ -181,14 +194,14 @@ def _statements(suggestion: Suggestion) -> None:
         ]
     )
     columns = {
-        "text": parts.text("Statement", width=210),
+        "text": parts.text("Statement", width=190),
         "cost_before": parts.number("Cost", "%,.0f", "The planner's cost as it is."),
         "cost_after": parts.number("after", "%,.0f", "The planner's cost with the change."),
         "mean_ms_before": parts.number("Mean", "%.1f ms", "Of the last hour."),
         "mean_ms_after": parts.number(
             "after", "%.1f ms", "The mean now, scaled by the ratio of the costs."
         ),
-        "calls_per_hour": parts.number("Calls per hour", "%,.0f"),
+        "calls_per_hour": parts.number("Calls", "%,.0f /h", width=80),
     }
     if all(s.cost_before == s.cost_after for s in suggestion.statements):
         del columns["cost_before"], columns["cost_after"]

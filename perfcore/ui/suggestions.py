@@ -183,13 +183,13 @@ def rejected(found: Sequence[StoredRejection]) -> None:
         parts.table(
             shown,
             {
-                "index": parts.text("Index", width=330),
-                "reason": parts.text("Rejected, because", width="large"),
-                "index_bytes": parts.text("Size", "By our own estimate.", width=90),
+                "index": parts.text("Index", width=250),
+                "reason": parts.text("Rejected, because", width=330),
+                "index_bytes": parts.text("Size", "By our own estimate.", width=80),
                 "saved_s": parts.number(
-                    "Would save", "%,.1f s/h", "It alone, by the planner.", width=100
+                    "Would save", "%,.1f s/h", "It alone, by the planner.", width=90
                 ),
-                "statements": parts.number("Statements", "%d", width=90),
+                "statements": parts.number("Statements", "%d", width=85),
                 "text": parts.text("The first of them", width="medium"),
             },
             key="rejections",
@@ -209,7 +209,7 @@ def _rejected_row(stored: StoredRejection) -> dict[str, Any]:
         "index": index_words(rejection.index),
         "reason": rejection.reason,
         "index_bytes": words.byte_size(rejection.index_bytes),
-        "saved_s": rejection.saved_ms_per_hour / 1000,
+        "saved_s": rejection.saved_ms_per_hour / 1000 or None,
         "statements": len(rejection.fingerprints),
         "text": words.gist(stored.statements[0].text) if stored.statements else "",
     }
