@@ -159,6 +159,9 @@ def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
 
 def rejected(found: Sequence[StoredRejection]) -> None:
     """List the indexes that were weighed and not suggested, one of them with its statements."""
+    queryid = frame.number_parameter("of")
+    if queryid is not None:
+        found = _weighed_for(queryid, found)
     if not found:
         frame.nothing_here(
             "No candidate was rejected",
@@ -193,9 +196,20 @@ def rejected(found: Sequence[StoredRejection]) -> None:
                 "text": parts.text("The first of them", width="medium"),
             },
             key="rejections",
-            opens=lambda row: frame.open_page("suggestions", show=REJECTED, rejected=row["key"]),
+            opens=lambda row: frame.open_page(
+                "suggestions", show=REJECTED, rejected=row["key"], of=queryid
+            ),
             max_rows=18,
         )
+
+
+def _weighed_for(queryid: int, found: Sequence[StoredRejection]) -> list[StoredRejection]:
+    """Narrow the list to one statement, and say so with the way back."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = f"Weighed for statement {queryid}"
+        frame.link("query", label, icon=":material/database:", queryid=queryid)
+        frame.link("suggestions", "All candidates", icon=":material/close:", show=REJECTED)
+    return [r for r in found if any(s.queryid == queryid for s in r.statements)]
 
 
 def _key(stored: StoredRejection) -> str:
