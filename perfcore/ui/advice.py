@@ -45,9 +45,13 @@ def heading(stored: StoredSuggestion, buttons: Callable[[StoredSuggestion], None
     name, icon = KINDS.get(suggestion.kind, (suggestion.kind, "lightbulb"))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f":material/{icon}: **{words.plain(suggestion.title)}**", width="stretch")
-        st.badge(name, color="gray")
-        evidence_badge(suggestion.evidence)
-        buttons(stored)
+        # One block, so that where there is less room all of it moves below the title.
+        with st.container(
+            horizontal=True, vertical_alignment="center", gap="small", width="content"
+        ):
+            st.badge(name, color="gray")
+            evidence_badge(suggestion.evidence)
+            buttons(stored)
 
 
 def head(suggestion: Suggestion) -> str:
