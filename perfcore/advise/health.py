@@ -35,6 +35,8 @@ def health(
     """
     found: list[Suggestion] = []
     for table in catalog.tables:
+        if table.kind == "p":
+            continue  # its partitions are looked at, and its indexes go by other statements
         dropped: set[str] = set()
         needed = {i.name for i in table.indexes if _serves_a_reference(i, table, foreign_keys)}
         for make in (_invalid, _duplicates, _unused):
@@ -62,7 +64,7 @@ _Found = Iterator[tuple[Suggestion, str]]
 
 def _invalid(table: TableInfo, catalog: Catalog, writes: Writes, options: Options) -> _Found:
     for index in table.indexes:
-        if index.is_valid or index.is_constraint:
+        if index.is_valid or index.is_constraint or index.parent:
             continue
         finding = Finding(
             "invalid_index",
@@ -150,6 +152,8 @@ def observed_hours(catalog: Catalog) -> float | None:
 
 def _may_go(index: IndexInfo) -> bool:
     kept = index.is_primary or index.is_constraint or index.is_replica_identity
+    # PostgreSQL drops a partition's index only together with its parent's.
+    kept = kept or bool(index.parent)
     return index.is_valid and not kept
 
 

@@ -13,6 +13,7 @@ import psycopg
 
 from perfcore import db
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.calibration import read_calibration
 from perfcore.advise.explanation import explained
 from perfcore.advise.report import render_text
 from perfcore.advise.statement import plannable
@@ -81,6 +82,7 @@ def run_once(
         options=given,
         write_rates=rates,
         foreign_keys=foreign_keys,
+        calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))

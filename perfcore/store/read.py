@@ -1,5 +1,6 @@
 """The only reader of the store; tables and trends are made from it in perfcore.aggregate."""
 
+from perfcore.store.gains import DeliveredGain, gains
 from perfcore.store.read_records import (
     CollectionState,
     Marker,
@@ -37,6 +38,7 @@ from perfcore.store.read_rollups import RollupRow, series_rollups
 
 __all__ = [
     "CollectionState",
+    "DeliveredGain",
     "Marker",
     "PlanRefusal",
     "ProcessState",
@@ -53,6 +55,7 @@ __all__ = [
     "change",
     "changes",
     "collection_state",
+    "gains",
     "markers",
     "plan",
     "plan_refusal",
