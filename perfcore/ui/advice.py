@@ -47,7 +47,7 @@ def heading(stored: StoredSuggestion, buttons: Callable[[StoredSuggestion], None
         st.markdown(f":material/{icon}: **{words.plain(suggestion.title)}**", width="stretch")
         # One block, so that where there is less room all of it moves below the title.
         with st.container(
-            horizontal=True, vertical_alignment="center", gap="small", width="content"
+            horizontal=True, vertical_alignment="center", gap="xsmall", width="content"
         ):
             st.badge(name, color="gray")
             evidence_badge(suggestion.evidence)
