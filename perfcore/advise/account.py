@@ -16,6 +16,7 @@ import psycopg
 
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.selection import Progress, silent
+from perfcore.advise.server_state import read_server_state
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import read_foreign_keys
 from perfcore.advise.workload import Options
@@ -107,6 +108,7 @@ def advise_dsn(
         with connect_target(dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection)
     except psycopg.Error as error:
         raise TargetUnavailable(
             f"{redact(dsn)} cannot be read: {error}", hint="check --dsn"
@@ -121,6 +123,7 @@ def advise_dsn(
             twin.planner,
             options=replace(_unhurried(options, workload), time_limit_s=left_s),
             foreign_keys=foreign_keys,
+            server=server,
             clock=clock,
             progress=_share(progress, 0.3, 0.9),
         )

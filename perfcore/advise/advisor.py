@@ -16,6 +16,7 @@ from perfcore.advise.identity import suggestion_id
 from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
 from perfcore.advise.selection import Progress, Selection, Selector, Work, silent, table_of
+from perfcore.advise.server_state import ServerState
 from perfcore.advise.statement import (
     StatementShape,
     Unparsable,
@@ -74,6 +75,7 @@ def advise(
     options: Options | None = None,
     write_rates: Mapping[str, WriteRate] | None = None,
     foreign_keys: Collection[ForeignKey] = (),
+    server: ServerState | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = silent,
 ) -> Advice:
@@ -84,7 +86,7 @@ def advise(
     weighed so far is returned and `stopped_early` says so.
     """
     given = options or Options()
-    this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock)
+    this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock, server)
     return this.run(foreign_keys, progress)
 
 
@@ -107,8 +109,10 @@ class _Round:
         options: Options,
         write_rates: Mapping[str, WriteRate] | None,
         clock: Callable[[], float],
+        server: ServerState | None = None,
     ) -> None:
         self.catalog = catalog
+        self.server = server
         self.options = options
         self.endpoints = endpoints
         self.planner = planner
@@ -142,7 +146,14 @@ class _Round:
         suggestions += self._other_suggestions()
         indexed = {s.index.table for s in suggestions if s.index is not None}
         unasked = health(
-            self.catalog, self.writes, self.options, indexed=indexed, foreign_keys=foreign_keys
+            self.catalog,
+            self.writes,
+            self.options,
+            indexed=indexed,
+            foreign_keys=foreign_keys,
+            server=self.server,
+            statements=[(r.statement, r.shape) for r in self.reads if r.shape is not None],
+            plans=self.book.plan,
         )
         suggestions += [self._with_victims(s) for s in unasked]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
@@ -364,7 +375,9 @@ class _Round:
         )
 
     def _other_suggestions(self) -> list[Suggestion]:
-        remedies = Remedies(self.book, self.catalog, self.writes, self.endpoints, self.options)
+        remedies = Remedies(
+            self.book, self.catalog, self.writes, self.endpoints, self.options, self.server
+        )
         found: list[Suggestion] = []
         for read in self.reads:
             if read.shape is not None and read.shape.command == "select":
