@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -119,6 +120,7 @@ class IndexDefinition:
     include: tuple[str, ...] = ()
     predicate: str = ""  # SQL text of a partial index's WHERE
     unique: bool = False
+    pages_per_range: int | None = None  # of a BRIN index; None: PostgreSQL's own 128
 
     @property
     def name(self) -> str:
@@ -150,6 +152,8 @@ class IndexDefinition:
             text += sql.SQL(" INCLUDE ({})").format(
                 sql.SQL(", ").join(sql.Identifier(c) for c in self.include)
             )
+        if self.pages_per_range is not None:
+            text += sql.SQL(" WITH (pages_per_range = {})").format(self.pages_per_range)
         if self.predicate:
             text += sql.SQL(" WHERE {}").format(sql.SQL(self.predicate))
         return text.as_string(None)
@@ -206,6 +210,7 @@ class IndexInfo:
     scans: int  # idx_scan since the statistics were reset
     descending: tuple[bool, ...] = ()
     opclasses: tuple[str, ...] = ()
+    parent: str = ""  # schema.index of the partitioned table that it is a part of
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ class TableInfo:
     blocks_hit: int = 0
     blocks_read: int = 0
     last_analyze: datetime | None = None
-    kind: str = "r"  # pg_class.relkind: r, p for a partitioned table
+    kind: str = "r"  # pg_class.relkind: r, p for a partitioned table, m for a materialized view
     parent: str = ""  # schema.table that it is a partition or a child of
 
     @property
@@ -245,7 +250,7 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a target's catalogue said at one instant, ordinary tables only."""
+    """What a target's catalogue said at one instant: tables and what is kept like them."""
 
     server_version: int  # server_version_num: 150020
     database: str
@@ -258,6 +263,16 @@ class Catalog:
         """Return a table by name; without a schema the first match, `public` before others."""
         found = [t for t in self.tables if t.name == name and (not schema or t.schema == schema)]
         return min(found, key=lambda t: (t.schema != "public", t.schema), default=None)
+
+    def children(self, table: TableInfo) -> tuple[TableInfo, ...]:
+        """Return the partitions of a table, or what inherits from it, one level down."""
+        return tuple(t for t in self.tables if t.parent == table.qualified_name)
+
+    def leaves(self, table: TableInfo) -> tuple[TableInfo, ...]:
+        """Return the tables that hold a table's rows: itself, or a partitioned one's partitions."""
+        if table.kind != "p":
+            return (table,)
+        return tuple(leaf for child in self.children(table) for leaf in self.leaves(child))
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +374,18 @@ class Suggestion:
     verify: str = ""  # how to see that it helped
     plan_change: str = ""  # what becomes of the plan: "Seq Scan -> Index Scan"
     promised_ms_per_hour: float = 0.0  # by the planner alone, before it was corrected
+    write_ms_per_hour: float = 0.0  # what keeping a new index costs at the present rate of writes
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestionPlans:
+    """The plans of a suggestion's most saving statement, as EXPLAIN (FORMAT JSON) tells them."""
+
+    suggestion_id: str
+    fingerprint: int
+    statement: str  # as it was planned
+    before: Mapping[str, object] = field(repr=False)
+    after: Mapping[str, object] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perfcore.advise import findings
+from perfcore.advise.calibration import Calibration, corrected
 from perfcore.advise.candidates import Candidate, Proposal, propose, redundant_with, rows_of
 from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
@@ -15,7 +16,7 @@ from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
-from perfcore.advise.selection import Progress, Selection, Selector, Work, silent, table_of
+from perfcore.advise.selection import Progress, Selection, Work, silent, table_of
 from perfcore.advise.server_state import ServerState
 from perfcore.advise.statement import (
     StatementShape,
@@ -34,6 +35,9 @@ from perfcore.advise.workload import (
     find_table,
     writes_of,
 )
+from perfcore.errors import PerfcoreError
+from perfcore.plan import Plan
+from perfcore.plan_change import plan_change
 from perfcore.types import (
     Catalog,
     Evidence,
@@ -44,6 +48,7 @@ from perfcore.types import (
     SilenceReason,
     StatementGain,
     Suggestion,
+    SuggestionPlans,
     WorkloadStatement,
 )
 from perfcore.whatif.planner import Planner
@@ -64,6 +69,7 @@ class Advice:
     planner: str = ""
     note: str = ""  # why the planner's answers may differ from the target's
     rejections: tuple[Rejection, ...] = ()
+    plans: tuple[SuggestionPlans, ...] = ()  # at most one pair a suggestion
 
 
 def advise(
@@ -76,18 +82,21 @@ def advise(
     write_rates: Mapping[str, WriteRate] | None = None,
     foreign_keys: Collection[ForeignKey] = (),
     server: ServerState | None = None,
+    calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = silent,
 ) -> Advice:
     """Return suggestions, the most time saved first, and a reason for every other statement.
 
-    The same catalogue, workload and planner give the same answer. A planner that fails on
-    a statement or a candidate costs only that one; when the time limit passes, what was
-    weighed so far is returned and `stopped_early` says so.
+    Where `calibration` knows how far such promises held, the time saved is what is to be
+    expected. The same catalogue, workload, planner and calibration give the same answer. A
+    planner that fails on a statement or a candidate costs only that one; when the time limit
+    passes, what was weighed so far is returned and `stopped_early` says so.
     """
     given = options or Options()
     this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock, server)
-    return this.run(foreign_keys, progress)
+    advice = this.run(foreign_keys, progress)
+    return replace(advice, suggestions=corrected(advice.suggestions, calibration))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ class _Round:
         self.candidates: dict[str, Candidate] = {}
         self.proposals: dict[int, Proposal] = {}  # by id() of the statement
         self.silences: list[Silence] = []
+        self.plans: dict[str, SuggestionPlans] = {}  # by suggestion_id
         self.out_of_time = False
 
     def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
@@ -133,10 +143,7 @@ class _Round:
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
-        # Where there is a budget it is to be used as well as it can be; without one each index
-        # must be worth its own bytes, which Extend looks at.
-        method = Selector if self.options.storage_budget_bytes is None else Optimum
-        selection = method(
+        selection = Optimum(
             self.book, self.works, self.candidates, self.writes, self.options, progress
         ).select()
         progress(0.9, "explaining what was chosen")
@@ -154,6 +161,7 @@ class _Round:
             server=self.server,
             statements=[(r.statement, r.shape) for r in self.reads if r.shape is not None],
             plans=self.book.plan,
+            what_if=self._instead,
         )
         suggestions += [self._with_victims(s) for s in unasked]
         advised = {g.fingerprint for s in suggestions for g in s.statements}
@@ -166,6 +174,7 @@ class _Round:
             stopped_early=self.out_of_time or selection.stopped_early,
             planner=self.planner.name,
             note=self.planner.advisory,
+            plans=tuple(self.plans.values()),
         )
 
     # Which statements are weighed
@@ -280,8 +289,11 @@ class _Round:
         if self.planner.advisory:
             caveats = (*caveats, self.planner.advisory)
         name = self._free_name(index)
+        identity = suggestion_id(self.options.target_id, "index", index.digest)
+        if worst is not None:
+            self._keep_plans(identity, worst[0], [index, *companions])
         return Suggestion(
-            suggestion_id=suggestion_id(self.options.target_id, "index", index.digest),
+            suggestion_id=identity,
             target_id=self.options.target_id,
             kind="index",
             title=f"Index {_columns_words(index)}",
@@ -296,6 +308,7 @@ class _Round:
             index=index,
             index_bytes=size,
             write_cost=self._write_cost_words(index),
+            write_ms_per_hour=self.writes.cost_ms_per_hour(index),
             risk=(
                 "CREATE INDEX CONCURRENTLY reads the whole table twice and waits for "
                 "transactions that are open; writes go on."
@@ -303,7 +316,24 @@ class _Round:
             statements=statement_gains,
             endpoints=endpoint_gains(self.endpoints, statement_gains),
             caveats=caveats,
+            plan_change=self._plan_change(worst[0], index, companions) if worst else "",
         )
+
+    def _plan_change(
+        self, work: Work, index: IndexDefinition, companions: Sequence[IndexDefinition]
+    ) -> str:
+        """Return what becomes of the plan of the statement that the index helps most."""
+        before, after = self.book.plan(work.text), self.book.plan(work.text, [index, *companions])
+        if before is None or after is None:
+            return ""
+        return plan_change(before, after, table_of(index), method=index.method)
+
+    def _keep_plans(self, identity: str, work: Work, indexes: Sequence[IndexDefinition]) -> None:
+        before, after = self.book.plan(work.text), self.book.plan(work.text, indexes)
+        if before is not None and after is not None:
+            self.plans[identity] = SuggestionPlans(
+                identity, work.statement.fingerprint, work.text, before.document, after.document
+            )
 
     def _needed_with(
         self, index: IndexDefinition, others: Sequence[IndexDefinition]
@@ -373,6 +403,13 @@ class _Round:
         return replace(
             suggestion, statements=gains, endpoints=endpoint_gains(self.endpoints, gains)
         )
+
+    def _instead(self, text: str, index: IndexDefinition, hidden: Sequence[str]) -> Plan | None:
+        """Return the plan with the index in the place of the hidden ones, None where none is."""
+        try:
+            return self.planner.plan(text, indexes=[index], hidden=hidden)
+        except PerfcoreError:
+            return None
 
     def _other_suggestions(self) -> list[Suggestion]:
         remedies = Remedies(

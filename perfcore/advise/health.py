@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from perfcore.advise.bloat import bloat_advice
+from perfcore.advise.costs import OutOfTime
 from perfcore.advise.held_back import held_back
-from perfcore.advise.index_merges import merges
+from perfcore.advise.index_merges import Weigh, Weighing, merges
 from perfcore.advise.sequences import sequence_advice
 from perfcore.advise.server_state import ServerState
 from perfcore.advise.settings import setting_advice
+from perfcore.advise.statement import plannable
 from perfcore.advise.statistics import Plans, Weighed, stale_statistics, statistics_advice
 from perfcore.advise.unused_indexes import Drops
 from perfcore.advise.upkeep import suggest, table_sql
 from perfcore.advise.vacuum import vacuum_advice
 from perfcore.advise.workload import ForeignKey, Options, Writes
 from perfcore.advise.wraparound import wraparound_advice
-from perfcore.types import Catalog, Finding, Suggestion, TableInfo
+from perfcore.plan import Plan
+from perfcore.types import Catalog, Finding, IndexDefinition, Suggestion, TableInfo
 
 LOW_HIT_RATIO = 0.9
 _MIN_READS = 100_000  # blocks, 800 MB: below, a cold cache says nothing
+
+
+_MOST_WEIGHED = 50  # statements of a table, the heaviest first
+
+WhatIf = Callable[[str, IndexDefinition, Sequence[str]], Plan | None]
 
 
 def _no_plan(text: str) -> None:
@@ -36,19 +44,23 @@ def health(
     server: ServerState | None = None,
     statements: Sequence[Weighed] = (),
     plans: Plans = _no_plan,
+    what_if: WhatIf | None = None,
 ) -> list[Suggestion]:
     """Return what tables, then what the server shows, in the order of the catalogue's tables.
 
     A table that is to be `indexed` is not blamed for cold reads: the index may end them.
     Without `server` only the catalogue speaks. `plans` tells what the planner expects of the
-    `statements`, as things are.
+    `statements`, as things are, `what_if` with an index and without others.
     """
     found: list[Suggestion] = []
+    weigh = _weigh(statements, plans, what_if, options) if what_if else None
     drops = Drops(catalog, writes, options, server, foreign_keys)
     for table in catalog.tables:
+        if table.kind == "p":
+            continue  # its partitions are looked at, and its indexes go by other statements
         dropped = drops.of_table(table)
         found += dropped.values()
-        found += merges(table, catalog, writes, options, spoken_for=dropped)
+        found += merges(table, catalog, writes, options, spoken_for=dropped, weigh=weigh)
         found += stale_statistics(table, options)
         if table.name not in indexed:
             found += _cold(table, options)
@@ -56,6 +68,26 @@ def health(
     if server is not None:
         found += _of_server(server, catalog, writes, options)
     return found
+
+
+def _weigh(statements: Sequence[Weighed], plans: Plans, what_if: WhatIf, options: Options) -> Weigh:
+    def weigh(table: TableInfo, index: IndexDefinition, hidden: tuple[str, str]) -> Weighing:
+        texts = [s.text for s, shape in statements if shape.uses_of(table.qualified_name)]
+        worse, count = [], 0
+        for text in texts[:_MOST_WEIGHED]:
+            try:
+                before = plans(plannable(text))
+            except OutOfTime:
+                break
+            after = what_if(plannable(text), index, hidden) if before else None
+            if before is None or after is None:
+                continue
+            count += 1
+            if after.total_cost > before.total_cost * (1 + options.max_regression):
+                worse.append(text)
+        return Weighing(count, tuple(worse))
+
+    return weigh
 
 
 def _of_server(

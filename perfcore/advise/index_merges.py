@@ -6,7 +6,7 @@ begin. Where one is not simply the other's beginning, something is lost; what, i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -24,6 +24,17 @@ MIN_SAVED_SHARE = 0.2
 FEW_ROWS = 100.0  # of the shared keys' values: so many entries more are read for nothing
 MANY_OF_A_VALUE = 5_000.0
 MAX_INCLUDED_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What the planner says of the statements on a table with one index in place of two."""
+
+    statements: int
+    worse: tuple[str, ...]  # texts of those that would cost more than the regression allowed
+
+
+Weigh = Callable[[TableInfo, IndexDefinition, tuple[str, str]], Weighing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +61,25 @@ def merges(
     options: Options,
     *,
     spoken_for: Collection[str] = (),
+    weigh: Weigh | None = None,
 ) -> Iterator[Suggestion]:
-    """Yield merges, the most bytes saved first; an index takes part in one, none `spoken_for`."""
+    """Yield merges, the most bytes saved first; an index takes part in one, none `spoken_for`.
+
+    A merge that `weigh` finds making a statement worse is not proposed.
+    """
     taken = set(spoken_for)
     pairs = combinations([i for i in table.indexes if _may_merge(i)], 2)
     found = [m for a, b in pairs if (m := _merged(a, b, table, catalog)) is not None]
     for merged in sorted(found, key=lambda m: (-m.saved_bytes, m.first.oid, m.second.oid)):
         names = {merged.first.name, merged.second.name}
-        if not names & taken:
+        if names & taken:
+            continue
+        weighed = (
+            weigh(table, merged.index, (merged.first.name, merged.second.name)) if weigh else None
+        )
+        if weighed is None or not weighed.worse:
             taken |= names
-            yield _suggestion(merged, table, catalog, writes, options)
+            yield _suggestion(merged, table, catalog, writes, options, weighed)
 
 
 def _may_merge(index: IndexInfo) -> bool:
@@ -160,7 +180,12 @@ def _lost(short: IndexInfo) -> str:
 
 
 def _suggestion(
-    merged: _Merged, table: TableInfo, catalog: Catalog, writes: Writes, options: Options
+    merged: _Merged,
+    table: TableInfo,
+    catalog: Catalog,
+    writes: Writes,
+    options: Options,
+    weighed: Weighing | None,
 ) -> Suggestion:
     first, second, index = merged.first, merged.second, merged.index
     name = _free_name(index, catalog)
@@ -181,6 +206,7 @@ def _suggestion(
                 (second.name, second.definition),
                 ("saved", saved),
                 ("scans", f"{first.scans:,} and {second.scans:,}"),
+                *_weighed_words(weighed, options),
             ),
         ),
         f"One index, {columns}, is found by what either serves, and is written once where two are "
@@ -205,6 +231,14 @@ def _suggestion(
         ),
         id_kind="merge_indexes",
     )
+
+
+def _weighed_words(weighed: Weighing | None, options: Options) -> tuple[tuple[str, str], ...]:
+    if weighed is None or not weighed.statements:
+        return ()
+    limit = 100 * options.max_regression
+    words = f"{weighed.statements}, none of which costs more than {limit:.0f} % more by the planner"
+    return (("statements weighed", words),)
 
 
 def _free_name(index: IndexDefinition, catalog: Catalog) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from perfcore import db
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.calibration import read_calibration
+from perfcore.advise.explanation import explained
 from perfcore.advise.readings import observe
 from perfcore.advise.report import render_text
 from perfcore.advise.server_state import read_server_state, told_memory_bytes
@@ -28,6 +31,7 @@ from perfcore.advise.workload import Options
 from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
+from perfcore.store import read
 from perfcore.store.targets import ensure_target
 from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import Suggestion, Target
@@ -35,9 +39,10 @@ from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
 from perfcore.whatif.twin import Agreement, Twin
 
-__all__ = ["WINDOW", "advise_target", "render_text", "run", "run_once"]
+__all__ = ["WINDOW", "advise_target", "explain_statement", "render_text", "run", "run_once"]
 
 WINDOW = timedelta(hours=1)
+_NO_STORE = "PERFCORE_STORE is not set: the advisor reads the workload that the collector stores"
 log = logging.getLogger(__name__)
 
 
@@ -84,6 +89,7 @@ def run_once(
         write_rates=rates,
         foreign_keys=foreign_keys,
         server=replace(server, observed=observed),
+        calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
@@ -132,6 +138,32 @@ def advise_target(config: Config, name: str, options: Options | None = None) -> 
                 options=given,
                 memory_bytes=told_memory_bytes(config.target_memory_mb, name),
             )
+
+
+def explain_statement(
+    config: Config,
+    queryid: int,
+    names: Sequence[str],
+    options: Options | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> str:
+    """Advise once more on the first of these targets that knows the statement, and explain it.
+
+    Returns an empty text where none of them does.
+    """
+    if not config.store:
+        raise ConfigurationError(_NO_STORE)
+    engine = db.engine(config.store)
+    try:
+        ids = {t.name: t.target_id for t in read.targets(engine)}
+        for name in names:
+            target_id = ids.get(name)
+            if target_id and read.statement(engine, queryid, target_id=target_id):
+                advise_target(config, name, options)
+                return explained(engine, queryid, target_id=target_id, now=now())
+        return ""
+    finally:
+        engine.dispose()
 
 
 def run(config: Config, stop: threading.Event, every_s: float) -> None:
@@ -205,9 +237,7 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
 
 def _store(config: Config) -> Connection:
     if not config.store:
-        raise ConfigurationError(
-            "PERFCORE_STORE is not set: the advisor reads the workload that the collector stores"
-        )
+        raise ConfigurationError(_NO_STORE)
     return connect(config.store, autocommit=True)
 
 

@@ -33,6 +33,7 @@ class Operator(StrEnum):
     ANY = "in"  # IN (...), = ANY (...)
     RANGE = "range"
     LIKE = "like"
+    ILIKE = "ilike"  # and patterns that no order of the text can serve
     JSON_CONTAINS = "json contains"  # @>
     JSON_EXISTS = "json exists"  # ?, ?|, ?&
     ARRAY = "array"  # @>, <@, &&
@@ -573,10 +574,10 @@ class _Reader:
 
 _OPERATORS: dict[type[exp.Expr], Operator] = {
     exp.Like: Operator.LIKE,
-    exp.ILike: Operator.LIKE,
-    exp.SimilarTo: Operator.LIKE,
-    exp.RegexpLike: Operator.LIKE,
-    exp.RegexpILike: Operator.LIKE,
+    exp.ILike: Operator.ILIKE,
+    exp.SimilarTo: Operator.ILIKE,
+    exp.RegexpLike: Operator.ILIKE,
+    exp.RegexpILike: Operator.ILIKE,
     exp.ArrayContainsAll: Operator.ARRAY,
     exp.ArrayContainedBy: Operator.ARRAY,
     exp.ArrayOverlaps: Operator.ARRAY,

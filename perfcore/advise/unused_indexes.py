@@ -42,7 +42,7 @@ class Drops:
     def _invalid(self, table: TableInfo) -> Iterator[tuple[str, Suggestion]]:
         building = self.server.building if self.server else frozenset()
         for index in table.indexes:
-            if index.is_valid or index.is_constraint or index.oid in building:
+            if index.is_valid or index.is_constraint or index.parent or index.oid in building:
                 continue
             yield (
                 index.name,
@@ -243,8 +243,7 @@ def serves_a_reference(
 
 def may_go(index: IndexInfo) -> bool:
     """Say whether nothing but speed depends on it."""
-    kept = index.is_primary or index.is_constraint or index.is_replica_identity or index.is_unique
-    return index.is_valid and not kept
+    return _is_plain(index) and not index.is_unique
 
 
 def _identity(index: IndexInfo) -> tuple[object, ...]:
@@ -295,7 +294,8 @@ def _rank(index: IndexInfo) -> tuple[bool, bool, bool, int, int]:
 
 def _is_plain(index: IndexInfo) -> bool:
     kept = index.is_primary or index.is_constraint or index.is_replica_identity
-    return index.is_valid and not kept
+    # PostgreSQL drops a partition's index only together with its parent's.
+    return index.is_valid and not (kept or index.parent)
 
 
 def relief(rate: WriteRate) -> str:

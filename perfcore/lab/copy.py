@@ -224,7 +224,7 @@ def _copy(
 ) -> None:
     progress(0.0, "copying the schema")
     target.execute("SET LOCAL search_path = pg_catalog")
-    definitions = target.execute(db.query("twin_read_schema"), {}).fetchall()
+    definitions = target.execute(db.query("twin_read_schema"), {"rowless": False}).fetchall()
     for table in stale:
         lab.execute(
             sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(

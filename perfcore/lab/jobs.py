@@ -31,9 +31,11 @@ from perfcore.errors import (
 )
 from perfcore.lab import change
 from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
+from perfcore.lab.delivered import Promise, promise_of, record_trial
 from perfcore.lab.ledger import Change, read_change
 from perfcore.lab.parameters import ParameterSet, parameter_sets
 from perfcore.lab.trial import TrialResult, run_trial
+from perfcore.plan import parse_plan
 from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
@@ -123,7 +125,7 @@ class Jobs:
 
         def work() -> None:
             with self._turns, db.connect(self._config.store, autocommit=True) as store:
-                job = _TrialJob(store, trial_id, statement_text, index)
+                job = _TrialJob(store, trial_id, target_id, fingerprint, statement_text, index)
                 with job.recorded():
                     job.estimate(self._planners(target_name, target_dsn, job.share(0.0, 0.2)))
                     lab_dsn = ensure_lab(self._config.lab, target_name)
@@ -266,11 +268,15 @@ class _TrialJob:
         self,
         store: psycopg.Connection[Any],
         trial_id: str,
+        target_id: int,
+        fingerprint: int,
         statement_text: str,
         index: IndexDefinition,
     ) -> None:
         self._store = store
         self._trial_id = trial_id
+        self._target_id = target_id
+        self._fingerprint = fingerprint
         self._text = statement_text
         self._index = index
         self._report = TrialReport(statement_text)
@@ -339,7 +345,22 @@ class _TrialJob:
         """Write the whole report down."""
         if suggestion_id is not None:
             self._store.execute(db.query("lab_mark_measured"), {"suggestion_id": suggestion_id})
+        self._record()
         self._end("done", "measured")
+
+    def _record(self) -> None:
+        """Write down promised and delivered, for the advisor to learn from."""
+        first = next(iter(self._report.estimates), None)
+        measured = self._report.measured
+        record_trial(
+            self._store,
+            self._trial_id,
+            self._target_id,
+            self._index,
+            self._fingerprint,
+            measured.sets if measured else (),
+            _promise(first, self._index) if first else None,
+        )
 
     def _note(self, words: str) -> None:
         self._report = replace(self._report, notes=(*self._report.notes, words))
@@ -392,6 +413,11 @@ def _estimate(
         dict(after.document),
         parameters,
     )
+
+
+def _promise(estimate: Estimate, index: IndexDefinition) -> Promise:
+    before, after = parse_plan(estimate.plan_before), parse_plan(estimate.plan_after)
+    return promise_of(before, after, index)
 
 
 def _tables(text: str, index: IndexDefinition, target: psycopg.Connection[Any]) -> list[str]:

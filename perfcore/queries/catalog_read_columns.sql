@@ -1,5 +1,5 @@
 -- The columns of the given tables in attribute order, with their statistics where the role may
--- read them (SELECT on the table).
+-- read them (SELECT on the table); a partitioned table's are those over all its partitions.
 SELECT
     a.attrelid,
     a.attname::pg_catalog.text,
@@ -17,6 +17,6 @@ JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_stats AS s
     ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
-    AND NOT s.inherited
+    AND s.inherited = (c.relkind = 'p')
 WHERE a.attrelid = ANY(%(tables)s::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum

@@ -33,7 +33,12 @@ SELECT
         FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k
         JOIN pg_catalog.pg_opclass AS o ON o.oid = i.indclass[k]
         ORDER BY k
-    )
+    ),
+    coalesce((SELECT pg_catalog.concat(q.nspname, '.', p.relname)
+              FROM pg_catalog.pg_inherits AS h
+              JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
+              JOIN pg_catalog.pg_namespace AS q ON q.oid = p.relnamespace
+              WHERE h.inhrelid = c.oid), '')
 FROM pg_catalog.pg_index AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
 JOIN pg_catalog.pg_class AS t ON t.oid = i.indrelid

@@ -1,5 +1,5 @@
--- Ordinary user tables with their sizes and counters. A table under an exclusive lock is left
--- out, because asking for its size would wait for the lock.
+-- User tables, partitioned ones and materialized views with their sizes and counters. A table
+-- under an exclusive lock is left out, because asking for its size would wait for the lock.
 WITH locked AS (
     SELECT l.relation FROM pg_catalog.pg_locks AS l
     WHERE l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL
@@ -27,12 +27,18 @@ SELECT
     coalesce(s.n_tup_del, 0),
     coalesce(io.heap_blks_hit, 0),
     coalesce(io.heap_blks_read, 0),
-    greatest(s.last_analyze, s.last_autoanalyze)
+    greatest(s.last_analyze, s.last_autoanalyze),
+    c.relkind::pg_catalog.text,
+    coalesce((SELECT pg_catalog.concat(q.nspname, '.', p.relname)
+              FROM pg_catalog.pg_inherits AS h
+              JOIN pg_catalog.pg_class AS p ON p.oid = h.inhparent
+              JOIN pg_catalog.pg_namespace AS q ON q.oid = p.relnamespace
+              WHERE h.inhrelid = c.oid ORDER BY h.inhseqno LIMIT 1), '')
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_stat_user_tables AS s ON s.relid = c.oid
 LEFT JOIN pg_catalog.pg_statio_user_tables AS io ON io.relid = c.oid
-WHERE c.relkind = 'r'
+WHERE c.relkind IN ('r', 'p', 'm')
     AND c.relpersistence <> 't'
     AND n.nspname <> 'information_schema'
     AND n.nspname NOT LIKE 'pg\_%%'

@@ -21,8 +21,10 @@ SELECT
         ELSE coalesce(pg_catalog.pg_relation_size(c.oid), 0) END,
     m.amname::pg_catalog.text,
     c.relkind IN ('i', 'I')
-        OR pg_catalog.has_table_privilege(c.oid, 'SELECT')
-        OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
+        OR (pg_catalog.has_table_privilege(c.oid, 'SELECT')
+            OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT'))
+        -- Nor does pg_stats show anything of a table whose rows the role sees a part of.
+        AND NOT pg_catalog.row_security_active(c.oid)
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_am AS m ON m.oid = c.relam

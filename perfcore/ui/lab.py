@@ -20,7 +20,7 @@ from perfcore.plan import parse_plan
 from perfcore.store import read
 from perfcore.store.read import StoredChange, StoredSuggestion, StoredTrial
 from perfcore.types import ConfidenceInterval, IndexDefinition
-from perfcore.ui import frame, parts, words
+from perfcore.ui import calibration, frame, parts, words
 from perfcore.ui import plan as drawing
 from perfcore.whatif.definition import parse_create_index
 
@@ -339,7 +339,7 @@ def result(trial: StoredTrial) -> None:
     for note in report.notes:
         st.caption(f":material/info: {words.plain(note)}")
     if report.measured is not None:
-        _measured(report.measured)
+        _measured(report.measured, next(iter(report.estimates), None))
     _lab(report)
 
 
@@ -391,7 +391,7 @@ def interval(ratio: ConfidenceInterval) -> str:
     return f"**{ratio.value:.2f} of the time** (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
 
 
-def _measured(measured: TrialResult) -> None:
+def _measured(measured: TrialResult, promise: Estimate | None) -> None:
     with parts.card(
         "Measured",
         f"{measured.pairs} interleaved pairs of runs for each set of values",
@@ -403,6 +403,8 @@ def _measured(measured: TrialResult) -> None:
             f"{interval(measured.ratio)} · built in {words.ms(measured.build_ms)}, "
             f"{words.byte_size(measured.index_bytes)}{use}"
         )
+        if promise is not None:
+            st.markdown(calibration.kept(promise.ratio, measured.ratio), help=_KEPT)
         for note in measured.notes:
             st.caption(f":material/info: {words.plain(note)}")
         parts.chart(
@@ -412,6 +414,12 @@ def _measured(measured: TrialResult) -> None:
         parts.table(_runs(measured.sets), _RUN_COLUMNS, key="lab_runs")
     slowest = max(measured.sets, key=lambda s: s.baseline.median_ms)
     _plans(slowest.baseline.plan, slowest.variant.plan, "measured")
+
+
+_KEPT = (
+    "The planner's cost with the index against what was measured. The ledger keeps such pairs, "
+    "and the ranking of suggestions learns from them."
+)
 
 
 def _medians(sets: Sequence[SetResult]) -> pd.DataFrame:

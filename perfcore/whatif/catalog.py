@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -33,13 +35,12 @@ def read_catalog(connection: psycopg.Connection[TupleRow]) -> Catalog:
         indexes = connection.execute(db.query("catalog_read_indexes", version), wanted).fetchall()
     columns_of = _grouped(columns)
     indexes_of = _grouped(indexes)
+    found = [_table(row, columns_of.get(row[0], ()), indexes_of.get(row[0], ())) for row in tables]
     return Catalog(
         server_version=version,
         database=database,
         read_at=read_at,
-        tables=tuple(
-            _table(row, columns_of.get(row[0], ()), indexes_of.get(row[0], ())) for row in tables
-        ),
+        tables=with_partitions_summed(found),
         stats_since=stats_since,
         extensions=tuple(extensions),
     )
@@ -98,6 +99,8 @@ def _table(row: TupleRow, columns: Sequence[TupleRow], indexes: Sequence[TupleRo
         blocks_hit=row[14],
         blocks_read=row[15],
         last_analyze=row[16],
+        kind=row[17],
+        parent=row[18],
     )
 
 
@@ -137,6 +140,62 @@ def _index(row: TupleRow) -> IndexInfo:
         scans=row[16],
         descending=tuple(row[17]),
         opclasses=tuple(row[18]),
+        parent=row[19],
+    )
+
+
+_SUMMED = (
+    "table_bytes", "live_rows", "dead_rows", "modified_since_analyze", "seq_scans", "idx_scans",
+    "rows_inserted", "rows_updated", "rows_hot_updated", "rows_deleted", "blocks_hit",
+    "blocks_read",
+)  # fmt: skip
+
+
+def with_partitions_summed(tables: Sequence[TableInfo]) -> tuple[TableInfo, ...]:
+    """Return the tables with each partitioned one as large and as busy as its partitions.
+
+    Autovacuum never analyses a partitioned table, so one without statistics of its own gets
+    those of its largest partition.
+    """
+    children: dict[str, list[TableInfo]] = defaultdict(list)
+    for table in tables:
+        children[table.parent].append(table)
+
+    def whole(table: TableInfo) -> TableInfo:
+        if table.kind != "p":
+            return table
+        return _summed(table, [whole(child) for child in children[table.qualified_name]])
+
+    return tuple(whole(table) for table in tables)
+
+
+def _summed(table: TableInfo, parts: Sequence[TableInfo]) -> TableInfo:
+    known = [p.row_count for p in parts if p.row_count >= 0]
+    analysed = [p.last_analyze for p in parts if p.last_analyze is not None]
+    largest = max(parts, key=lambda p: p.row_count, default=table)
+    sums = {name: sum(getattr(p, name) for p in parts) for name in _SUMMED}
+    return replace(
+        table,
+        row_count=sum(known) if known else -1.0,
+        columns=tuple(_described(c, largest) for c in table.columns),
+        indexes=tuple(_whole_index(i, parts) for i in table.indexes),
+        last_analyze=table.last_analyze or min(analysed, default=None),
+        **sums,
+    )
+
+
+def _described(column: ColumnInfo, partition: TableInfo) -> ColumnInfo:
+    if column.avg_width_bytes is not None:
+        return column
+    other = partition.column(column.name)
+    return column if other is None else replace(other, not_null=column.not_null)
+
+
+def _whole_index(index: IndexInfo, parts: Sequence[TableInfo]) -> IndexInfo:
+    own = f"{index.schema}.{index.name}"
+    found = [i for p in parts for i in p.indexes if i.parent == own]
+    return replace(
+        index, index_bytes=sum(i.index_bytes for i in found), scans=sum(i.scans for i in found)
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -50,18 +52,28 @@ class Planner(Protocol):
 
 
 class CachedPlanner:
-    """A planner that never asks the same question twice.
+    """A planner that never asks the same question twice, and counts what it was asked.
 
     A plan depends on the statement and on the indexes of the tables it reads, so indexes
-    of other tables are neither part of the question nor handed on. With a catalogue,
-    a statement that reads anything but its tables (a view) is taken to read all of them.
+    of other tables, proposed or hidden, are neither part of the question nor handed on.
+    With a catalogue a partitioned table and its partitions count as one, and a statement
+    that reads anything but its tables (a view) is taken to read all of them.
     """
 
-    def __init__(self, planner: Planner, catalog: Catalog | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        catalog: Catalog | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.planner = planner
         self.name = planner.name
         self.answered_from_cache = 0
+        self.planning_s = 0.0  # spent in the planner behind
+        self._clock = clock
+        self._families = {} if catalog is None else _families(catalog)
         self._known = None if catalog is None else {t.name for t in catalog.tables}
+        self._tables = {} if catalog is None else _tables_of_indexes(catalog)
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._bytes: dict[str, int] = {}
 
@@ -77,6 +89,14 @@ class CachedPlanner:
     def calls(self, value: int) -> None:
         self.planner.calls = value
 
+    @property
+    def effort(self) -> str:
+        """Say in words what the answers took."""
+        return (
+            f"{self.calls:,} plans asked of {self.name} in {self.planning_s:.1f} s, "
+            f"{self.answered_from_cache:,} more answered from the cache"
+        )
+
     def plan(
         self,
         statement: str,
@@ -86,13 +106,18 @@ class CachedPlanner:
         hidden: Sequence[str] = (),
     ) -> Plan:
         relevant = self.relevant(statement, indexes)
+        unseen = self.relevant_hidden(statement, hidden)
         values = None if parameters is None else tuple(parameters)
-        key = (statement, values, frozenset(i.digest for i in relevant), frozenset(hidden))
+        key = (statement, values, frozenset(i.digest for i in relevant), frozenset(unseen))
         found = self._plans.get(key)
         if found is not None:
             self.answered_from_cache += 1
             return found
-        plan = self.planner.plan(statement, values, indexes=relevant, hidden=hidden)
+        began = self._clock()
+        try:
+            plan = self.planner.plan(statement, values, indexes=relevant, hidden=unseen)
+        finally:
+            self.planning_s += self._clock() - began
         self._plans[key] = plan
         return plan
 
@@ -105,10 +130,71 @@ class CachedPlanner:
         self, statement: str, indexes: Sequence[IndexDefinition]
     ) -> tuple[IndexDefinition, ...]:
         """Return those of the indexes whose table the statement reads."""
+        tables = self._read_by(statement)
+        return tuple(i for i in indexes if tables is None or i.table in tables)
+
+    def relevant_hidden(self, statement: str, hidden: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the hidden indexes whose table the statement reads, or nobody knows."""
+        tables = self._read_by(statement)
+        if tables is None:
+            return tuple(hidden)
+        return tuple(n for n in hidden if self._tables.get(n, tables) & tables)
+
+    def _read_by(self, statement: str) -> frozenset[str] | None:
         tables = tables_of(statement)
         if tables is None or (self._known is not None and not tables <= self._known):
-            return tuple(indexes)
-        return tuple(i for i in indexes if i.table in tables)
+            return None
+        return tables.union(*(self._families.get(t, ()) for t in tables))
+
+
+def family(catalog: Catalog, name: str) -> frozenset[str]:
+    """Return the bare names of all tables in one tree of partitions or heirs with this one."""
+    return _families(catalog).get(name, frozenset())
+
+
+def with_partitions(catalog: Catalog, indexes: Sequence[str]) -> list[str]:
+    """Return the names with those of the partitions' indexes that a named index is made of.
+
+    A name may be bare or have its schema; what comes out has it.
+    """
+    if not indexes:
+        return []
+    known = [(f"{i.schema}.{i.name}", i) for t in catalog.tables for i in t.indexes]
+    wanted = set(indexes)
+    found = list(indexes)
+    named = {own for own, i in known if own in wanted or i.name in wanted}
+    while named:
+        named = {own for own, i in known if i.parent in named}
+        found += sorted(named)
+    return found
+
+
+def _families(catalog: Catalog) -> dict[str, frozenset[str]]:
+    parents = {t.qualified_name: t.parent for t in catalog.tables}
+
+    def root(name: str) -> str:
+        while parents.get(name):
+            name = parents[name]
+        return name
+
+    trees: dict[str, set[str]] = defaultdict(set)
+    for table in catalog.tables:
+        trees[root(table.qualified_name)].add(table.name)
+    found: dict[str, frozenset[str]] = {}
+    for names in trees.values():
+        for name in names if len(names) > 1 else ():
+            found[name] = found.get(name, frozenset()) | names
+    return found
+
+
+def _tables_of_indexes(catalog: Catalog) -> dict[str, frozenset[str]]:
+    """Return the tables that an index may be of by its name, bare or with its schema."""
+    found: dict[str, frozenset[str]] = {}
+    for table in catalog.tables:
+        for index in table.indexes:
+            for name in (index.name, f"{index.schema}.{index.name}"):
+                found[name] = found.get(name, frozenset()) | {table.name}
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -43,14 +43,25 @@ def estimate_index_bytes(
     """Return the bytes that a freshly built index would take.
 
     `rows` is how many rows it holds, for a partial index whose predicate somebody has
-    estimated; otherwise the predicate is read roughly from pg_stats. Raises PerfcoreError
-    when the catalogue has no such table or column.
+    estimated; otherwise the predicate is read roughly from pg_stats. That of a partitioned
+    table is the sum of its partitions'. Raises PerfcoreError when the catalogue has no such
+    table or column.
     """
     table = catalog.table(index.table, index.schema)
     if table is None:
         raise PerfcoreError(
             f"there is no table {index.schema}.{index.table} in {catalog.database!r}"
         )
+    leaves = catalog.leaves(table)
+    whole = sum(map(row_count, leaves))
+    return sum(
+        _bytes_on(leaf, index, None if rows is None else rows * row_count(leaf) / max(1.0, whole))
+        for leaf in leaves
+    )
+
+
+def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> int:
+    """Return the bytes of the index on one table that has rows itself."""
     if rows is None:
         rows = row_count(table) * _fraction(table, index.predicate)
     columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
@@ -58,7 +69,7 @@ def estimate_index_bytes(
     if index.method == "btree":
         pages = btree_pages(rows, columns, deduplicate=not index.unique and not index.include)
     elif index.method == "brin":
-        pages = _brin_pages(table, columns)
+        pages = _brin_pages(table, columns, index.pages_per_range)
     elif index.method == "hash":
         pages = 2 + 2 ** math.ceil(math.log2(max(2.0, rows / 307)))
     elif index.method == "gin":
@@ -175,15 +186,22 @@ def _tuple_bytes(columns: Sequence[ColumnInfo]) -> float:
         step = _alignment(_FIXED.get(column.type, 0))
         longer: dict[int, float] = defaultdict(float)
         for offset, chance in chances.items():
+            if nulls := _null_share(column, columns):
+                longer[offset] += chance * nulls  # a NULL takes no room but its bit
             for length, share in _lengths(column).items():
                 start = -(-offset // step) * step
-                longer[start + length] += chance * share
+                longer[start + length] += chance * share * (1.0 - nulls)
         chances = longer
     size = sum(chance * _aligned(_TUPLE_HEADER + n) for n, chance in chances.items())
     if len(columns) == 1:
         return max(16.0, size)
     nulls = 1.0 - math.prod(1.0 - (c.null_fraction or 0.0) for c in columns)
     return size + nulls * 8  # the null bitmap, where there is a null
+
+
+def _null_share(column: ColumnInfo, columns: Sequence[ColumnInfo]) -> float:
+    # The keys of a single column are told apart before, its NULLs among them.
+    return (column.null_fraction or 0.0) if len(columns) > 1 else 0.0
 
 
 def _lengths(column: ColumnInfo) -> dict[int, float]:
@@ -233,8 +251,10 @@ def key_column(table: TableInfo, expression: str, *, is_expression: bool = True)
     return widest or ColumnInfo(expression, "text", False, _DEFAULT_WIDTH)
 
 
-def _brin_pages(table: TableInfo, columns: Sequence[ColumnInfo]) -> int:
-    ranges = math.ceil(table.table_bytes / PAGE / _BRIN_PAGES_PER_RANGE)
+def _brin_pages(
+    table: TableInfo, columns: Sequence[ColumnInfo], pages_per_range: int | None
+) -> int:
+    ranges = math.ceil(table.table_bytes / PAGE / (pages_per_range or _BRIN_PAGES_PER_RANGE))
     summary = 16 + 2 * sum(c.avg_width_bytes or _DEFAULT_WIDTH for c in columns)
     return 2 + math.ceil(ranges * summary / PAGE) + ranges // 1360
 

@@ -22,6 +22,7 @@ class Definition:
     step: int
     what: str
     ddl: str
+    relation: str = ""  # schema.table whose plans are others without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,10 @@ def read_source(dsn: str) -> Source:
 def grant(role: str, tables: Sequence[Relation]) -> str:
     """Return the statement that lets the role see the tables' statistics."""
     schemas = sorted({t.schema for t in tables})
-    return f'GRANT SELECT ON ALL TABLES IN SCHEMA {", ".join(schemas)} TO "{role}"'
+    return (
+        f'GRANT SELECT ON ALL TABLES IN SCHEMA {", ".join(schemas)} TO "{role}" '
+        "(and BYPASSRLS where row level security keeps rows from it)"
+    )
 
 
 def _read(connection: psycopg.Connection[TupleRow]) -> Source:
@@ -135,9 +139,12 @@ def _read(connection: psycopg.Connection[TupleRow]) -> Source:
         settings = connection.execute(db.query("twin_read_settings", version), {}).fetchall()
         # Now every name in a definition comes out with its schema.
         connection.execute("SET LOCAL search_path = pg_catalog")
-        schema = connection.execute(db.query("twin_read_schema", version), {}).fetchall()
+        schema = connection.execute(
+            db.query("twin_read_schema", version), {"rowless": True}
+        ).fetchall()
         relations = connection.execute(db.query("twin_read_relations", version), {}).fetchall()
         statistics = connection.execute(db.query("twin_read_statistics", version), {}).fetchall()
+        losses = connection.execute(db.query("twin_read_losses", version), {}).fetchall()
     views, skipped = _views(connection, version)
     return Source(
         server_version=version,
@@ -149,7 +156,7 @@ def _read(connection: psycopg.Connection[TupleRow]) -> Source:
         relations=tuple(Relation(*row) for row in relations),
         statistics=tuple(ColumnStatistics(*row) for row in statistics),
         catalog=catalog,
-        skipped=skipped,
+        skipped=(*skipped, *(f"{what}: {words}" for what, words in losses)),
     )
 
 

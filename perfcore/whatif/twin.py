@@ -16,7 +16,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -30,10 +30,10 @@ from perfcore.errors import PlanningFailed, TargetUnavailable
 from perfcore.plan import Plan
 from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
 from perfcore.target import connect_target, use_default_search_path
-from perfcore.types import IndexDefinition
+from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif import size, sparse
 from perfcore.whatif.explain import explain, with_index_names
-from perfcore.whatif.planner import CachedPlanner, tables_of
+from perfcore.whatif.planner import CachedPlanner, family, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
 from perfcore.whatif.source import Definition, Relation, Source, grant, read_source
 
@@ -54,7 +54,6 @@ _SETTINGS = {
     "client_min_messages": "error",
 }
 _EXTENSION_STEP = 1
-_UNCOPYABLE_STEP = 10  # instead of DDL there are words
 
 # For twin_evict_relation.sql; in a schema that no target has.
 _EVICTION = (
@@ -68,6 +67,15 @@ _EVICTION = (
 _SAME_SHARE, _SAME_COST = 0.02, 1.0
 
 Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """Something of the target that the twin could not make, without which plans are others."""
+
+    what: str
+    words: str
+    tables: frozenset[str]  # the bare names of those whose plans it may change
 
 
 def _silent(share: float, what: str) -> None:
@@ -110,6 +118,8 @@ class Twin:
         self._lock = threading.RLock()
         self._stack = contextlib.ExitStack()
         self._created: dict[str, IndexDefinition] = {}
+        self._parts: dict[str, tuple[str, ...]] = {}
+        self._lacking: tuple[_Lack, ...] = ()
 
     @classmethod
     def build(cls, target_dsn: str, data_dir: Path, *, progress: Progress = _silent) -> Twin:
@@ -178,9 +188,11 @@ class Twin:
             for index in indexes:
                 if _internal(index) not in self._created:
                     self._create(index)
-            self._show([_internal(i) for i in indexes], hidden)
+            names = {n: i.name for i in indexes for n in self._parts[_internal(i)]}
+            self._show(list(names), with_partitions(self.source.catalog, hidden))
             plan = self._explain(statement, parameters)
-            return with_index_names(plan, {_internal(i): i.name for i in indexes})
+            self._check_complete(statement, plan, hidden)
+            return with_index_names(plan, names)
 
     def index_bytes(self, index: IndexDefinition) -> int:
         """Return the estimated size; the rows of a partial index are the planner's estimate."""
@@ -223,7 +235,7 @@ class Twin:
     # Building
 
     def _fill(self, source: Source, progress: Progress) -> None:
-        self._created.clear()
+        self._forget()
         progress(0.2, "starting a throw-away PostgreSQL")
         folder = self._stack.enter_context(_folder(self._data_dir / "twins"))
         self._cluster = Cluster(folder, wheel_binaries(self._data_dir), _SETTINGS, durable=False)
@@ -232,11 +244,17 @@ class Twin:
         self._password = secrets.token_urlsafe(24)
         self.skipped = source.skipped + self._make_database(source)
         progress(0.6, "copying the schema")
-        self.skipped += self._make_schema(source.schema)
+        failed = self._make_schema(source.schema)
+        self.skipped += tuple(f"{d.what}: {words}" for d, words in failed)
+        self._lacking = tuple(_lack(source.catalog, d, words) for d, words in failed if d.relation)
         progress(0.8, "copying statistics and sizes")
         self._restore(source, None)
         self._stretch(source)
         self._open(source)
+
+    def _forget(self) -> None:
+        self._created.clear()
+        self._parts.clear()
 
     def _take_over(self, source: Source) -> None:
         old = self.source
@@ -246,7 +264,7 @@ class Twin:
                 connection.execute(
                     sql.SQL("DROP INDEX {}").format(sql.Identifier(index.schema, name))
                 )
-        self._created.clear()
+        self._forget()
         self._restore(source, old)
         self._stretch(source)
         self._open(source)
@@ -284,7 +302,7 @@ class Twin:
             )
         return ()
 
-    def _make_schema(self, definitions: Sequence[Definition]) -> tuple[str, ...]:
+    def _make_schema(self, definitions: Sequence[Definition]) -> list[tuple[Definition, str]]:
         """Run the definitions, again while any that failed for want of another succeeds."""
         with self._superuser() as connection:
             connection.execute("SET check_function_bodies = off")
@@ -292,14 +310,13 @@ class Twin:
             failed = self._attempt(connection, pending, _ROLE)
             pending = [d for d in definitions if d.step == _EXTENSION_STEP]
             failed += self._attempt(connection, [*_EVICTION, *pending], "")
-            rest = [d for d in definitions if _EXTENSION_STEP < d.step < _UNCOPYABLE_STEP]
+            rest = [d for d in definitions if d.step > _EXTENSION_STEP]
             while True:
                 again = self._attempt(connection, rest, _ROLE)
                 if len(again) in (0, len(rest)):
                     break
                 rest = [d for d, _ in again]
-        lost = [(d, d.ddl) for d in definitions if d.step == _UNCOPYABLE_STEP]
-        return tuple(f"{d.what}: {words}" for d, words in failed + again + lost)
+        return failed + again
 
     def _attempt(
         self,
@@ -313,7 +330,7 @@ class Twin:
         )
         for definition in definitions:
             try:
-                connection.execute(_without_collations(definition.ddl).encode())
+                connection.execute(definition.ddl.encode())
             except psycopg.Error as error:
                 failed.append((definition, error.diag.message_primary or str(error)))
         connection.execute("RESET ROLE")
@@ -398,35 +415,90 @@ class Twin:
         try:
             return explain(self._planning, statement, parameters)
         except PlanningFailed as error:
-            if self.skipped and not error.hint:
-                error.hint = "the twin lacks " + "; ".join(self.skipped[:5])
+            error.hint = error.hint or self._lacks(statement)
             raise
+
+    def _lacks(self, text: str) -> str:
+        """Return in words what the twin lacks, what the text names first."""
+        named = set(re.findall(r"\w+", text.lower()))
+
+        def is_named(entry: str) -> bool:
+            what = entry.partition(": ")[0]
+            return what.rpartition(".")[2].strip('"').lower() in named
+
+        lost = sorted(self.skipped, key=is_named, reverse=True)
+        return "the twin lacks " + "; ".join(lost[:5]) if lost else ""
+
+    def _check_complete(self, statement: str, plan: Plan, hidden: Sequence[str]) -> None:
+        """Refuse a plan that may be another for want of what the twin could not make."""
+        tables = {node.relation for _, node in plan.root.walk()} | (tables_of(statement) or set())
+        for lack in self._lacking:
+            bare = lack.what.rpartition(".")[2].strip('"')
+            if lack.tables & tables and not {bare, lack.what.replace('"', "")} & set(hidden):
+                raise PlanningFailed(
+                    f"the twin lacks {lack.what}, so its costs are not the target's: {lack.words}",
+                    hint="the twin has what PostgreSQL and its contrib modules bring; "
+                    "ask HypoPG on the target instead",
+                )
 
     def _create(self, index: IndexDefinition) -> None:
         name = _internal(index)
-        heap = self._files.get((index.schema, index.table))
-        table = self.source.relation(index.schema, index.table)
-        if heap is None or table is None:
+        table = self.source.catalog.table(index.table, index.schema)
+        leaves = () if table is None else self.source.catalog.leaves(table)
+        heaps = [self._files.get((leaf.schema, leaf.name)) for leaf in leaves]
+        if table is None or None in heaps:
             raise PlanningFailed(
                 f"there is no table {index.schema}.{index.table} in the twin",
-                hint="; ".join(self.skipped[:3]),
+                hint=self._lacks(index.table),
             )
-        estimate = self.index_bytes(index)
+        self.index_bytes(index)  # raises in words for a column that is not there
         try:
-            with _emptied(heap):
+            with contextlib.ExitStack() as stack:
+                for heap in filter(None, heaps):
+                    stack.enter_context(_emptied(heap))
                 self._building.execute(index.ddl(concurrently=False, name=name).encode())
+        except psycopg.errors.UndefinedObject as error:
+            raise self._unknown(index, error) from error
         except psycopg.Error as error:
             words = error.diag.message_primary or str(error)
             raise PlanningFailed(f"the index cannot exist: {words}: {index.ddl()}") from error
         self._created[name] = index
-        self._describe(index, name, table, estimate)
+        self._parts[name] = tuple(self._described_parts(index, name))
 
-    def _describe(self, index: IndexDefinition, name: str, table: Relation, estimate: int) -> None:
+    def _unknown(self, index: IndexDefinition, error: psycopg.Error) -> PlanningFailed:
+        """Return what to say of an index whose method, type or operator class is not there."""
+        words = error.diag.message_primary or str(error)
+        return PlanningFailed(
+            f"the twin cannot price this index: {words}: {index.ddl()}",
+            hint=self._lacks(index.ddl())
+            or "the target has none either: create the extension that brings it there",
+        )
+
+    def _described_parts(self, index: IndexDefinition, name: str) -> Iterator[str]:
+        """Describe a new index, or each one that a partitioned table's is made of; yield names."""
+        parts = self._super.execute(
+            db.query("twin_read_index_parts"), {"schema": index.schema, "index": name}
+        ).fetchall()
+        for number, (schema, part, table, is_partitioned) in enumerate(parts):
+            own = f"{name}_{number}" if number else name
+            if number:
+                self._super.execute(
+                    sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                        sql.Identifier(schema, part), sql.Identifier(own)
+                    )
+                )
+            if not is_partitioned:
+                self._describe(replace(index, schema=schema, table=table), own)
+            yield own
+
+    def _describe(self, index: IndexDefinition, name: str) -> None:
         """Give a new index its estimated size and rows, and its table its own back."""
+        table = self.source.relation(index.schema, index.table)
         row = self._super.execute(
             db.query("twin_evict_relation"), {"schema": index.schema, "relation": name}
         ).fetchone()
-        assert row is not None
+        assert row is not None and table is not None
+        estimate = self.index_bytes(index)
         path = self._cluster.data_directory / row[0]
         pages = estimate // sparse.PAGE
         sparse.resize(path, max(estimate, path.stat().st_size))
@@ -470,6 +542,11 @@ def _internal(index: IndexDefinition) -> str:
     return f"{_PREFIX}{index.digest}{'u' if index.unique else ''}"
 
 
+def _lack(catalog: Catalog, definition: Definition, words: str) -> _Lack:
+    name = definition.relation.rpartition(".")[2]
+    return _Lack(definition.what, words, family(catalog, name) | {name})
+
+
 def _relation(relation: Relation) -> dict[str, object]:
     return {
         "schema": relation.schema,
@@ -489,20 +566,6 @@ def _heights(source: Source) -> dict[tuple[str, str], int]:
             pages = index.index_bytes // sparse.PAGE
             heights[index.schema, index.name] = size.btree_height(pages, fanout)
     return heights
-
-
-_COLLATION = re.compile(
-    r' COLLATE (?!(?:pg_catalog\.)?"?(?:C|POSIX)"?(?!\w))(?:\w+\.)?(?:"[^"]+"|\w+)'
-)
-
-
-def _without_collations(ddl: str) -> str:
-    """Return the definition without collations other than byte order, which 18 may lack.
-
-    >>> _without_collations('x COLLATE pg_catalog."de_DE", y COLLATE pg_catalog."C"')
-    'x, y COLLATE pg_catalog."C"'
-    """
-    return _COLLATION.sub("", ddl)
 
 
 @contextlib.contextmanager

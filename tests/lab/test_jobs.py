@@ -15,6 +15,8 @@ from perfcore.errors import ChangeRefused, TrialFailed
 from perfcore.lab.jobs import Jobs, TrialReport
 from perfcore.lab.tend import tend_once
 from perfcore.server.embedded import Cluster
+from perfcore.store.gains import read_gains
+from perfcore.types import Evidence
 from tests.lab.conftest import ORDERS, Connection
 from tests.targets import reader_dsn, run_setup
 
@@ -54,6 +56,16 @@ def test_a_trial_estimates_copies_and_measures(jobs: Jobs, store: str, target_id
     assert report.lab is not None and report.lab.tables[0].rows == 20000
     assert report.measured is not None and report.measured.used_index
     assert report.measured.ratio.high < 1
+    with connect(store) as connection:
+        gains = read_gains(connection)
+    assert {(str(g.trial_id), g.fingerprint, g.evidence) for g in gains} == {
+        (trial_id, 7, Evidence.MEASURED)
+    }
+    assert {g.parameters for g in gains} == {s.label for s in report.measured.sets}
+    assert {g.plan_change for g in gains} == {"Seq Scan -> Bitmap Heap Scan"}
+    assert {g.promised_ratio for g in gains} == {report.estimates[0].ratio}
+    for gain, each in zip(reversed(gains), report.measured.sets, strict=True):
+        assert (gain.delivered_ratio, gain.delivered_high) == (each.ratio.value, each.ratio.high)
 
 
 def test_a_trial_that_cannot_be_measured_keeps_its_estimate(

@@ -3,8 +3,9 @@ import pytest
 
 from perfcore.db import connect
 from perfcore.errors import TargetUnavailable
-from perfcore.types import Catalog
+from perfcore.types import Catalog, IndexDefinition, IndexKey
 from perfcore.whatif.catalog import read_catalog
+from perfcore.whatif.size import estimate_index_bytes
 
 SCHEMA = """
 CREATE TABLE orders (
@@ -100,3 +101,60 @@ def test_a_failed_read_names_the_database(dsn: str) -> None:
             connection.execute("SELECT 1/0")
         with pytest.raises(TargetUnavailable, match="cannot be read"):
             read_catalog(connection)
+
+
+PARTITIONED = """
+CREATE TABLE parts (id int NOT NULL, day date NOT NULL, word text) PARTITION BY RANGE (day);
+CREATE TABLE parts_old PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE parts_rest PARTITION OF parts DEFAULT PARTITION BY HASH (id);
+CREATE TABLE parts_rest_0 PARTITION OF parts_rest FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE parts_rest_1 PARTITION OF parts_rest FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE INDEX parts_word ON parts (word);
+INSERT INTO parts SELECT i, date '2026-01-01' + i % 300, 'w' || i % 7
+    FROM generate_series(1, 3000) AS i;
+CREATE TABLE base (id int);
+CREATE TABLE heir (more int) INHERITS (base);
+CREATE MATERIALIZED VIEW counts AS SELECT day, count(*) AS n FROM parts GROUP BY day;
+"""
+
+
+@pytest.mark.parametrize("server", ["dsn", "dsn15"])
+def test_a_partitioned_table_is_the_sum_of_its_partitions(
+    request: pytest.FixtureRequest, server: str
+) -> None:
+    with connect(request.getfixturevalue(server), autocommit=True) as connection:
+        connection.execute(PARTITIONED)
+        for leaf in ("parts_old", "parts_rest_0", "parts_rest_1", "counts"):
+            connection.execute(f"ANALYZE {leaf}".encode())
+        unknown = read_catalog(connection)
+        connection.execute("ANALYZE")
+        known = read_catalog(connection)
+    for catalog in (unknown, known):
+        parents = {t.name: t.parent for t in catalog.tables if t.parent}
+        assert parents == {
+            "parts_old": "public.parts", "parts_rest": "public.parts", "heir": "public.base",
+            "parts_rest_0": "public.parts_rest", "parts_rest_1": "public.parts_rest",
+        }  # fmt: skip
+        parts = catalog.table("parts")
+        assert parts is not None and parts.kind == "p" and parts.row_count == 3000
+        leaves = catalog.leaves(parts)
+        assert {t.name for t in leaves} == {"parts_old", "parts_rest_0", "parts_rest_1"}
+        assert parts.table_bytes == sum(t.table_bytes for t in leaves)
+        (whole,) = parts.indexes
+        assert whole.index_bytes == sum(i.index_bytes for t in leaves for i in t.indexes) > 0
+        assert {i.parent for t in leaves for i in t.indexes} == {
+            "public.parts_word", "public.parts_rest_word_idx"
+        }  # fmt: skip
+        word = parts.column("word")
+        assert word is not None and word.n_distinct == 7
+        counts = catalog.table("counts")
+        assert counts is not None and counts.kind == "m" and counts.row_count == 300
+    parts = unknown.table("parts")
+    assert parts is not None
+    number = parts.column("id")
+    assert number is not None and number.n_distinct == -1  # as in its largest partition
+    index = IndexDefinition("public", "parts", (IndexKey("word"),))
+    assert estimate_index_bytes(known, index) == sum(
+        estimate_index_bytes(known, IndexDefinition("public", t.name, index.keys))
+        for t in known.leaves(parts)
+    )

@@ -1,10 +1,11 @@
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from perfcore.plan import Plan, parse_plan
-from perfcore.types import IndexDefinition, IndexKey
-from perfcore.whatif.planner import CachedPlanner, tables_of
+from perfcore.types import Catalog, IndexDefinition, IndexInfo, IndexKey, TableInfo
+from perfcore.whatif.planner import CachedPlanner, family, tables_of
 
 ORDERS = IndexDefinition("public", "orders", (IndexKey("customer_id"),))
 ITEMS = IndexDefinition("public", "items", (IndexKey("order_id"),))
@@ -55,6 +56,61 @@ def test_other_parameters_indexes_or_hidden_ones_are_other_questions() -> None:
     planner.plan(text, indexes=[ORDERS])
     planner.plan(text, hidden=["orders_pkey"])
     assert planner.calls == 5
+
+
+def catalog(*tables: TableInfo) -> Catalog:
+    return Catalog(180000, "shop", datetime(2026, 1, 1, tzinfo=UTC), tables)
+
+
+def table(name: str, *indexes: str, parent: str = "", kind: str = "r") -> TableInfo:
+    infos = tuple(
+        IndexInfo(
+            0, "public", name, i, "", "btree", (), (), "", False, False, False, False, True, 0, 0
+        )
+        for i in indexes
+    )
+    return TableInfo(0, "public", name, 1.0, 8192, (), infos, kind=kind, parent=parent)
+
+
+SHOP = catalog(
+    table("orders", "orders_pkey"),
+    table("items", "items_pkey"),
+    table("days", "days_id", kind="p"),
+    table("days_1", "days_1_id", parent="public.days"),
+)
+
+
+def test_hidden_indexes_of_other_tables_are_not_part_of_the_question() -> None:
+    planner = CachedPlanner(Recorder(), SHOP)
+    text = "SELECT * FROM orders WHERE customer_id = $1"
+    planner.plan(text, hidden=["items_pkey"])
+    planner.plan(text, hidden=["public.items_pkey"])
+    planner.plan(text)
+    assert planner.calls == 1
+    planner.plan(text, hidden=["public.orders_pkey"])
+    planner.plan(text, hidden=["who_knows"])
+    assert planner.calls == 3
+    planner.plan("SELECT * FROM a_view", hidden=["items_pkey"])
+    planner.plan("SELECT * FROM a_view")
+    assert planner.calls == 5
+
+
+def test_a_partitioned_table_and_its_partitions_are_one() -> None:
+    planner = CachedPlanner(Recorder(), SHOP)
+    part = IndexDefinition("public", "days_1", (IndexKey("id"),))
+    assert planner.relevant("SELECT * FROM days", [part, ORDERS]) == (part,)
+    assert planner.relevant_hidden("SELECT * FROM days_1", ["days_id"]) == ("days_id",)
+    assert family(SHOP, "days_1") == {"days", "days_1"}
+    assert family(SHOP, "orders") == frozenset()
+
+
+def test_counts_calls_hits_and_time() -> None:
+    planner = CachedPlanner(Recorder(), SHOP, clock=iter(range(10)).__next__)
+    for _ in range(3):
+        planner.plan("SELECT * FROM orders")
+    planner.plan("SELECT * FROM items")
+    assert (planner.calls, planner.answered_from_cache, planner.planning_s) == (2, 2, 2.0)
+    assert planner.effort == ("2 plans asked of recorder in 2.0 s, 2 more answered from the cache")
 
 
 @pytest.mark.parametrize(

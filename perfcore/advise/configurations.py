@@ -1,0 +1,130 @@
+"""What each statement of a workload costs under the sets of indexes that its plans use.
+
+A set that some plan uses whole is an atomic configuration (Finkelstein, Schkolnick and Tiberio,
+"Physical Database Design for Relational Databases", ACM TODS 13(1), 1988). All that a statement
+can cost is known from them, because taking away what a plan does not use changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from perfcore.advise.candidates import Candidate
+from perfcore.advise.costs import CostBook
+from perfcore.advise.selection import Work, table_of
+from perfcore.advise.workload import Options
+from perfcore.types import IndexDefinition
+
+_PLANS_A_STATEMENT = 24  # looked at for one statement before the first solution
+
+Configuration = frozenset[str]  # digests of the indexes that a plan uses
+
+
+@dataclass
+class Configurations:
+    """The configurations learned so far; statements go by their place in the workload."""
+
+    book: CostBook
+    works: Sequence[Work]
+    candidates: Mapping[str, Candidate]  # by digest of the index
+    options: Options
+    costs: list[dict[Configuration, float]] = field(default_factory=list)
+    # Of a statement not looked into to the end: sets that may hold a plan nobody asked for, each
+    # with the least that such a plan can cost.
+    unknown: list[list[tuple[Configuration, float]]] = field(default_factory=list)
+    banned: set[str] = field(default_factory=set)  # make some statement dearer than allowed
+
+    def __post_init__(self) -> None:
+        self.costs = [{frozenset(): work.base_cost} for work in self.works]
+        self.unknown = [[(self.of(n), 0.0)] for n in range(len(self.works))]
+
+    def of(self, number: int) -> Configuration:
+        """Return the candidates on the statement's tables."""
+        work = self.works[number]
+        return frozenset(
+            digest
+            for digest, candidate in self.candidates.items()
+            if table_of(candidate.index) in work.tables and digest not in self.book.failures
+        )
+
+    def explore(self, number: int) -> None:
+        """Learn how the statement would use its candidates, alone and together.
+
+        With all of them the planner takes the best plan; without one that it took, the next
+        best. What these plans use are the configurations worth knowing.
+        """
+        mine = self.of(number)
+        for digest in sorted(mine):
+            self.ask(number, frozenset([digest]))
+        pending, asked = [(mine, 0.0)], {mine}
+        while pending and len(asked) <= _PLANS_A_STATEMENT:
+            available, _ = pending.pop(0)
+            used, cost = self.ask(number, available)
+            for digest in sorted(used):
+                less = available - {digest}
+                if less not in asked:
+                    asked.add(less)
+                    pending.append((less, cost))
+        self.unknown[number] = pending
+
+    def ask(self, number: int, available: Configuration) -> tuple[Configuration, float]:
+        """Return what the statement's plan uses of the indexes and what it costs, and keep both."""
+        work = self.works[number]
+        indexes = self.indexes(available)
+        plan = self.book.plan(work.text, indexes)
+        cost = self.book.cost(work.text, indexes)
+        if plan is None or cost is None:
+            return frozenset(), work.base_cost
+        used = frozenset(i.digest for i in indexes if plan.uses_index(i.name))
+        if used:
+            self.costs[number][used] = min(cost, self.costs[number].get(used, cost))
+        if cost > work.base_cost * (1 + self.options.max_regression):
+            self.banned |= used
+        return used, cost
+
+    def learn(self, chosen: Configuration) -> bool:
+        """Ask the planner about a solution; return whether it knew anything new."""
+        before = self._extent()
+        for number in range(len(self.works)):
+            self.ask(number, chosen & self.of(number))
+        return self._extent() > before
+
+    def look_around(self, chosen: Configuration) -> bool:
+        """Ask what one more index beside the solution would do; return whether that was new.
+
+        A plan that joins two tables by two small indexes is met neither with one index alone
+        nor with all of them.
+        """
+        before = self._extent()
+        for number in range(len(self.works)):
+            mine = self.of(number)
+            for digest in sorted(mine - chosen - self.banned):
+                self.ask(number, (chosen & mine) | {digest})
+        return self._extent() > before
+
+    def _extent(self) -> int:
+        return sum(map(len, self.costs)) + len(self.banned)
+
+    def useful(self, number: int) -> Iterator[tuple[Configuration, float]]:
+        """Yield the configurations that gain enough, each with its cost."""
+        limit = self.works[number].base_cost * (1 - self.options.min_gain)
+        for configuration, cost in self.costs[number].items():
+            if configuration and cost <= limit and not configuration & self.banned:
+                yield configuration, cost
+
+    def best(self, number: int, chosen: Configuration) -> tuple[Configuration, float]:
+        """Return the cheapest known configuration within the set, and its cost."""
+        within = [(cost, sorted(c)) for c, cost in self.costs[number].items() if c <= chosen]
+        cost, used = min(within)
+        return frozenset(used), cost
+
+    def saved_ms_per_hour(self, number: int, cost: float) -> float:
+        """Return what the statement saves in an hour at that cost."""
+        work, floor = self.works[number], self.options.floor_ms
+        saved = work.mean_ms_at(work.base_cost, floor) - work.mean_ms_at(cost, floor)
+        return saved * work.calls_per_hour
+
+    def indexes(self, digests: Iterable[str]) -> list[IndexDefinition]:
+        """Return the definitions, in a stable order."""
+        return [self.candidates[d].index for d in sorted(digests)]
