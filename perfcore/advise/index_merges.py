@@ -19,7 +19,7 @@ from perfcore.errors import PerfcoreError
 from perfcore.types import Catalog, Finding, IndexDefinition, IndexInfo, Suggestion, TableInfo
 from perfcore.whatif.size import estimate_index_bytes
 
-MIN_SAVED_BYTES = 4 << 20
+MIN_SAVED_BYTES = 2 << 20
 MIN_SAVED_SHARE = 0.2
 FEW_ROWS = 100.0  # of the shared keys' values: so many entries more are read for nothing
 MANY_OF_A_VALUE = 5_000.0

@@ -353,7 +353,7 @@ def test_two_indexes_become_one(request: pytest.FixtureRequest, major: int) -> N
     run(
         dsn,
         "CREATE TABLE m (a int, b int, c int, d bigint)",
-        "INSERT INTO m SELECT g / 3, g, g * 7 % 60000, g FROM generate_series(1, 400000) g",
+        "INSERT INTO m SELECT g / 3, g, g * 7 % 60000, g FROM generate_series(1, 200000) g",
         "CREATE INDEX m_ab ON m (a, b)",
         "CREATE INDEX m_ac ON m (a, c)",
         "CREATE INDEX m_d ON m (d) INCLUDE (b)",
