@@ -219,7 +219,12 @@ def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
     if items is None:
         items = read_server(options.dsn)
     account = advise_dsn(
-        options.dsn, items, config.data_dir, _limits(config, options), progress=_Progress()
+        options.dsn,
+        items,
+        config.data_dir,
+        _limits(config, options),
+        is_recorded=options.workload is None,
+        progress=_Progress(),
     )
     text = options.format == "text"
     print(account_text(account) if text else json.dumps(account_json(account), indent=2))

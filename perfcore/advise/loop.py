@@ -15,7 +15,9 @@ from perfcore import db
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.calibration import read_calibration
 from perfcore.advise.explanation import explained
+from perfcore.advise.readings import observe
 from perfcore.advise.report import render_text
+from perfcore.advise.server_state import read_server_state, told_memory_bytes
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
     Connection,
@@ -55,12 +57,14 @@ def run_once(
     *,
     check: Callable[[str], Agreement] | None = None,
     options: Options | None = None,
+    memory_bytes: int | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> Advice:
     """Advise on the target's last hour and write the advice down.
 
     `check` compares the planner's plan of a statement, as things are, with the target's
-    own; where they differ the suggestion says so. Raises TargetUnavailable when the
+    own; where they differ the suggestion says so. `memory_bytes` is the memory of the
+    target's host where somebody told it. Raises TargetUnavailable when the
     target's catalogue cannot be read.
     """
     since = now() - WINDOW
@@ -71,8 +75,10 @@ def run_once(
         with connect_target(target.dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection, memory_bytes=memory_bytes)
     except psycopg.Error as error:
         raise TargetUnavailable(f"{target.name} cannot be read: {error}") from error
+    observed = observe(store, target.target_id, catalog, server.counters.next_xid)
     given = options or Options(target_id=target.target_id)
     advice = advise(
         catalog,
@@ -82,6 +88,7 @@ def run_once(
         options=given,
         write_rates=rates,
         foreign_keys=foreign_keys,
+        server=replace(server, observed=observed),
         calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
@@ -123,7 +130,14 @@ def advise_target(config: Config, name: str, options: Options | None = None) -> 
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
             given = replace(options or _options(config, 0), target_id=target.target_id)
-            return run_once(store, target, twin.planner, check=twin.self_check, options=given)
+            return run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=given,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
 
 
 def explain_statement(
@@ -200,7 +214,14 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
             options = _options(config, target.target_id)
             refuse_dangerous_role(dsn)
             twin = twins.current(name, dsn)
-            advice = run_once(store, target, twin.planner, check=twin.self_check, options=options)
+            advice = run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=options,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
     except (PerfcoreError, psycopg.Error, OSError) as error:
         log.warning("no advice on %s this time: %s", name, error)
         twins.forget(name)
