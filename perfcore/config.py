@@ -40,6 +40,10 @@ def _count(text: str) -> int:
     return value
 
 
+def _optional_number(text: str) -> float | None:
+    return _number(text) if text else None
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -153,6 +157,26 @@ SETTINGS = (
         "The least share of a statement's cost that an index must save.", _number,
     ),
     Setting(
+        "PERFCORE_MAX_REGRESSION", "0.1", "fraction",
+        "No index is suggested that makes a statement dearer by more than this share.", _number,
+    ),
+    Setting(
+        "PERFCORE_MIN_SAVED_MS_PER_HOUR", "50", "ms",
+        "The least database time an hour that a new index must save, its writes paid.", _number,
+    ),
+    Setting(
+        "PERFCORE_MAX_INDEXES", "10", "indexes",
+        "The most new indexes that are suggested at a time.", _count,
+    ),
+    Setting(
+        "PERFCORE_INDEX_BUDGET_MB", "", "MB",
+        "The room for new indexes; empty: no limit, each must be worth its own.", _optional_number,
+    ),
+    Setting(
+        "PERFCORE_ADVISE_TIME_LIMIT_S", "60", "s",
+        "How long suggestions are worked out; then the best found so far are shown.", _number,
+    ),
+    Setting(
         "PERFCORE_LAB_MAX_MB", "2048", "MB",
         "The most that a trial copies from a target.", _number,
     ),
@@ -246,6 +270,27 @@ class Config:
     @property
     def min_gain(self) -> float:
         return float(self.values["PERFCORE_MIN_GAIN"])
+
+    @property
+    def max_regression(self) -> float:
+        return float(self.values["PERFCORE_MAX_REGRESSION"])
+
+    @property
+    def min_saved_ms_per_hour(self) -> float:
+        return float(self.values["PERFCORE_MIN_SAVED_MS_PER_HOUR"])
+
+    @property
+    def max_indexes(self) -> int:
+        return int(self.values["PERFCORE_MAX_INDEXES"])
+
+    @property
+    def index_budget_bytes(self) -> int | None:
+        budget_mb = self.values["PERFCORE_INDEX_BUDGET_MB"]
+        return None if budget_mb is None else int(budget_mb * 1e6)
+
+    @property
+    def advise_time_limit_s(self) -> float:
+        return float(self.values["PERFCORE_ADVISE_TIME_LIMIT_S"])
 
     @property
     def lab_max_mb(self) -> float:

@@ -26,6 +26,7 @@ from perfcore.advise.statement import (
     plannable,
     read_statement,
 )
+from perfcore.advise.value_sets import value_sets
 from perfcore.advise.workload import (
     Endpoints,
     ForeignKey,
@@ -256,16 +257,21 @@ class _Round:
     def _weigh(
         self, statement: WorkloadStatement, shape: StatementShape, proposal: Proposal
     ) -> Silence | None:
-        text = self._text(statement, proposal.literals)
-        try:
-            base = self.book.cost(text)
-        except OutOfTime:
-            self.out_of_time = True
-            detail = f"not reached in {self.options.time_limit_s:,.0f} s"
-            return _silence(statement, SilenceReason.NO_GAIN, detail)
-        if base is None:
-            return _silence(statement, SilenceReason.PLANNING_FAILED, self.book.why_failed(text))
-        self.works.append(Work(statement, text, _tables(shape), base, keys=_keys(shape)))
+        works = []
+        for values in value_sets(shape, self.catalog, proposal.literals):
+            text = self._text(statement, values.literals)
+            try:
+                base = self.book.cost(text)
+            except OutOfTime:
+                self.out_of_time = True
+                detail = f"not reached in {self.options.time_limit_s:,.0f} s"
+                return _silence(statement, SilenceReason.NO_GAIN, detail)
+            if base is None:
+                why = self.book.why_failed(text)
+                return _silence(statement, SilenceReason.PLANNING_FAILED, why)
+            tables, keys = _tables(shape), _keys(shape)
+            works.append(Work(statement, text, tables, base, values.share, keys))
+        self.works += works
         self.proposals[statement.fingerprint] = proposal
         for candidate in proposal.candidates:
             self.candidates.setdefault(candidate.index.digest, candidate)

@@ -27,7 +27,7 @@ from perfcore.advise.store import (
     read_write_rates,
     save_advice,
 )
-from perfcore.advise.workload import Options
+from perfcore.advise.workload import Options, options_of
 from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
@@ -129,7 +129,7 @@ def advise_target(config: Config, name: str, options: Options | None = None) -> 
         refuse_dangerous_role(dsn)
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
-            given = replace(options or _options(config, 0), target_id=target.target_id)
+            given = replace(options or options_of(config, 0), target_id=target.target_id)
             return run_once(
                 store,
                 target,
@@ -211,7 +211,7 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
     try:
         with _store(config) as store:
             target = Target(ensure_target(store, name), name, dsn)
-            options = _options(config, target.target_id)
+            options = options_of(config, target.target_id)
             refuse_dangerous_role(dsn)
             twin = twins.current(name, dsn)
             advice = run_once(
@@ -239,11 +239,3 @@ def _store(config: Config) -> Connection:
     if not config.store:
         raise ConfigurationError(_NO_STORE)
     return connect(config.store, autocommit=True)
-
-
-def _options(config: Config, target_id: int) -> Options:
-    return Options(
-        target_id=target_id,
-        min_table_rows=config.min_table_rows,
-        min_gain=config.min_gain,
-    )
