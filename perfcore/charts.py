@@ -375,28 +375,22 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     ]
     data += [_key(kind, "square", _kind_colour(n)) for n, kind in enumerate(kinds)]
     evidences = sorted(set(frame["evidence"]))
-    layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences)) / 2))
+    layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences) + 1) / 2))
     least = min(0.0, float(frame[["low", "delivered"]].min().min()))
     lowest = max(_FLOOR, least) * 100 - 5
     layout["xaxis"] = {**_share_axis("promised by the planner"), "range": [-3, 106]}
     layout["yaxis"] = {**_share_axis("delivered"), "range": [lowest, 106]}
-    layout["shapes"] = [
-        {
-            "type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "layer": "below",
-            "line": {"color": GREY, "width": 1.5, "dash": "dot"},
-        }
-    ]  # fmt: skip
-    note = _quiet_note("promise kept", 28)
-    layout["annotations"] = [
-        {**note, "xref": "x", "xanchor": "right", "y": 28, "yref": "y", "yanchor": "bottom"}
-    ]
     data += [_key(e, _SHAPES.get(e, "square"), GREY) for e in evidences]
-    return {"data": data, "layout": layout}
+    return {"data": [*data, _KEPT], "layout": layout}
 
 
 # What lost more is drawn there; the hover tells how much.
 _FLOOR = -0.5
 _KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, TEAL, PINK, AMBER)
+_KEPT = {
+    "type": "scatter", "mode": "lines", "name": "promise kept", "x": [0, 100], "y": [0, 100],
+    "hoverinfo": "skip", "line": {"color": GREY, "width": 1.5, "dash": "dot"},
+}  # fmt: skip
 _SHAPES = {"measured": "circle-open", "proven": "diamond"}
 
 

@@ -213,7 +213,7 @@ def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
     )  # fmt: skip
     figure = charts.promised_delivered(rows)
     drawable(figure)
-    points, keys = figure["data"][:3], figure["data"][3:]
+    points, keys, line = figure["data"][:3], figure["data"][3:-1], figure["data"][-1]
     assert [list(t["x"]) for t in points] == [[90.0], [80.0], [70.0]]
     assert [t["y"][0] for t in points] == pytest.approx([50.0, 80.0, -50.0])
     assert points[2]["customdata"][0][1] == pytest.approx(-300.0)
@@ -227,6 +227,5 @@ def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
         points[0]["marker"]["color"], points[2]["marker"]["color"],
     ]  # fmt: skip
     assert "<b>" not in points[0]["customdata"][0][0]
-    (line,) = figure["layout"]["shapes"]
-    assert (line["x0"], line["y0"]) == (0, 0) and line["x1"] == line["y1"] == 100
+    assert line["x"] == line["y"] == [0, 100]
     assert figure["layout"]["yaxis"]["range"][0] == -55

@@ -80,7 +80,7 @@ def _suggestion_words(stored: StoredSuggestion) -> str:
 def _suggested(stored: StoredSuggestion) -> Subject | None:
     suggestion = stored.suggestion
     assert suggestion.index is not None
-    statements = tuple((s.fingerprint, s.text) for s in _hurt_early(suggestion.statements))
+    statements = tuple((s.fingerprint, s.text) for s in in_trial_order(suggestion.statements))
     return Subject(
         suggestion.target_id,
         _target_name(suggestion.target_id),
@@ -91,7 +91,7 @@ def _suggested(stored: StoredSuggestion) -> Subject | None:
     )
 
 
-def _hurt_early(gains: Sequence[StatementGain]) -> list[StatementGain]:
+def in_trial_order(gains: Sequence[StatementGain]) -> list[StatementGain]:
     """Return the one helped most, those that the planner says are hurt, and the others."""
     order = sorted(gains, key=lambda g: -g.saved_ms_per_hour)
     return order[:1] + sorted(order[1:], key=lambda g: g.cost_after <= g.cost_before)

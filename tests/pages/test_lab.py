@@ -25,6 +25,7 @@ from perfcore.types import (
     Finding,
     IndexDefinition,
     IndexKey,
+    StatementGain,
     Suggestion,
     Verdict,
 )
@@ -183,6 +184,17 @@ def test_a_suggestion_that_is_tested_stays_when_the_advisor_drops_it(
     assert not app.exception
     assert [c.value for c in app.code if "CREATE INDEX" in c.value] == [f"{ORDERS.ddl()};"]
     assert any("gone" in each for each in app.selectbox(key="lab_suggestion").options)
+
+
+def test_what_is_hurt_is_tried_before_what_is_helped_less() -> None:
+    gains = [
+        StatementGain(1, 1, "a", 100.0, 90.0, 10.0, 8.0, 7.0),
+        StatementGain(2, 2, "b", 100.0, 130.0, 10.0, 8.0, 9.0),
+        StatementGain(3, 3, "c", 100.0, 5.0, 10.0, 8.0, 0.5),
+        StatementGain(4, 4, "d", 100.0, 60.0, 10.0, 8.0, 4.0),
+    ]
+    assert [g.fingerprint for g in lab.in_trial_order(gains)] == [3, 2, 4, 1]
+    assert lab.in_trial_order([]) == []
 
 
 def _index(suggestion_id: str, target_id: int, index: IndexDefinition) -> Suggestion:
