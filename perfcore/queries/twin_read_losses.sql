@@ -40,6 +40,16 @@ lost AS (
     FROM pg_catalog.pg_index AS i JOIN relation AS r ON r.oid = i.indexrelid
     WHERE i.indexprs IS NOT NULL AND NOT pg_catalog.has_table_privilege(r.oid, 'SELECT')
     UNION ALL
+    SELECT pg_catalog.format('%%I.%%I', r.nspname, r.relname),
+        pg_catalog.format('what ANALYZE knows of the ranges in its column %%I may be read by any role '
+            'from version 17 on: searches in them are priced by rules of thumb', a.attname)
+    FROM relation AS r
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0
+    JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid AND t.typtype IN ('r', 'm')
+    WHERE r.relkind IN ('r', 'p', 'm')
+        AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 170000
+        AND NOT pg_catalog.has_table_privilege('pg_catalog.pg_statistic', 'SELECT')
+    UNION ALL
     SELECT pg_catalog.format('%%I.%%I', s.nspname, p.proname),
         CASE WHEN p.prokind = 'a' THEN 'an aggregate of its own'
             ELSE pg_catalog.format('a function in the language %%I', l.lanname) END

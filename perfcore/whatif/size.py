@@ -84,7 +84,10 @@ def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> i
         pages = _gin_pages(table, index, columns, rows)
     elif index.method == "bloom":
         pages = 1 + math.ceil(rows * 16 / PAGE)
-    else:  # gist and spgist: a B-tree without deduplication, its pages two thirds full
+    elif index.method == "gist":
+        keys = [_gist_key(c, k.operator_class) for c, k in zip(columns, index.keys, strict=False)]
+        pages = math.ceil(btree_pages(rows, keys, deduplicate=False) * 1.4)
+    else:  # spgist: a B-tree without deduplication, its pages two thirds full
         pages = math.ceil(btree_pages(rows, columns, deduplicate=False) * 1.4)
     return int(pages) * PAGE
 
@@ -336,6 +339,20 @@ def _extracted(table: TableInfo, expression: str) -> ColumnInfo | None:
         # Bounds tell lengths; the values are not sorted, which nobody asks for here.
         histogram_bounds=tuple(values),
     )
+
+
+def _gist_key(column: ColumnInfo, operator_class: str) -> ColumnInfo:
+    """Return the column with the width of what GiST keeps of it in a leaf."""
+    width = column.avg_width_bytes or _DEFAULT_WIDTH
+    if "trgm" in operator_class:
+        width = 5 + 3 * width  # three bytes a trigram
+    elif column.type == "tsvector":
+        width = 8 + 4 * max(1, width // 12)  # a hash a word
+    elif column.type == "point":
+        width = 32  # as a box
+    else:
+        return column
+    return replace(column, type="", avg_width_bytes=width)
 
 
 def _made(expression: str) -> ColumnInfo | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -144,6 +144,7 @@ def _read(connection: psycopg.Connection[TupleRow]) -> Source:
         ).fetchall()
         relations = connection.execute(db.query("twin_read_relations", version), {}).fetchall()
         statistics = connection.execute(db.query("twin_read_statistics", version), {}).fetchall()
+        ranges = _ranges(connection, version)
         losses = connection.execute(db.query("twin_read_losses", version), {}).fetchall()
     views, skipped = _views(connection, version)
     return Source(
@@ -154,10 +155,31 @@ def _read(connection: psycopg.Connection[TupleRow]) -> Source:
         settings=tuple((name, value) for name, value in settings),
         schema=tuple(Definition(*row) for row in [*schema, *views]),
         relations=tuple(Relation(*row) for row in relations),
-        statistics=tuple(ColumnStatistics(*row) for row in statistics),
+        statistics=tuple(_with_ranges(ColumnStatistics(*row), ranges) for row in statistics),
         catalog=catalog,
         skipped=(*skipped, *(f"{what}: {words}" for what, words in losses)),
     )
+
+
+_Ranges = dict[tuple[str, str, str | None, bool], TupleRow]
+
+
+def _ranges(connection: psycopg.Connection[TupleRow], version: int) -> _Ranges:
+    """Return statistics of ranges where pg_stats has none and the role may read them all."""
+    if version >= 170000:
+        return {}
+    may = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_statistic', 'SELECT')"
+    if connection.execute(may).fetchone() != (True,):
+        return {}
+    rows = connection.execute(db.query("twin_read_range_statistics", version), {}).fetchall()
+    return {(row[0], row[1], row[2], row[3]): row[4:] for row in rows}
+
+
+def _with_ranges(known: ColumnStatistics, ranges: _Ranges) -> ColumnStatistics:
+    found = ranges.get((known.schema, known.relation, known.column, known.inherited))
+    if found is None:
+        return known
+    return replace(known, range_lengths=found[0], range_empty=found[1], range_bounds=found[2])
 
 
 def _views(

@@ -19,6 +19,9 @@ _OPAQUE = struct.Struct("<IIIHH")  # previous, next, level, flags, vacuum cycle
 _LEAF, _ROOT = 1, 2
 _METAPAGE_ROOT = 24 + 8  # after the header: magic, version, then root, level, fastroot, fastlevel
 
+# After the header: head, tail, its free size, pending pages, and pending rows as eight bytes.
+_GIN_COUNTS = 24 + 24
+
 
 def resize(path: Path, size_bytes: int) -> None:
     """Give a relation's file, and its further segments of 1 GiB each, that length in all."""
@@ -54,6 +57,14 @@ def write_btree_levels(path: Path, height: int) -> None:
             handle.write(_btree_page(block, level=height + 1 - block, is_root=block == 1))
         handle.seek(_METAPAGE_ROOT)
         handle.write(struct.pack("<IIII", 1, height, 1, height))
+
+
+def write_gin_counts(path: Path, entries: float, entry_pages: int, data_pages: int) -> None:
+    """Tell in the metapage of an empty GIN index what a large one is made of (ginblock.h)."""
+    with path.open("r+b") as handle:
+        handle.seek(_GIN_COUNTS)
+        total = 2 + entry_pages + data_pages
+        handle.write(struct.pack("<IIIIq", total, entry_pages, data_pages, 0, round(entries)))
 
 
 def _btree_page(block: int, *, level: int, is_root: bool) -> bytes:

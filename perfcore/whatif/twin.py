@@ -513,6 +513,7 @@ class Twin:
         rows = max(0.0, table.rows) if rows is None else rows
         height = size.index_height(self.source.catalog, index, pages, rows)
         sparse.write_btree_levels(path, height)
+        self._write_gin(index, path, rows)
         for relation in (
             Relation(index.schema, name, "i", pages, rows, 0, estimate, index.method, True),
             table,
@@ -525,6 +526,14 @@ class Twin:
             known = expression_statistics(self.source, index.schema, index.table, name, number, key)
             if known is not None:
                 self._super.execute(db.query("twin_restore_column"), known.parameters())
+
+    def _write_gin(self, index: IndexDefinition, path: Path, rows: float) -> None:
+        table = self.source.catalog.table(index.table, index.schema)
+        if index.method != "gin" or table is None:
+            return
+        parts = size.gin_parts(table, index, rows)
+        if parts is not None:
+            sparse.write_gin_counts(path, parts.entries, parts.entry_pages, parts.data_pages)
 
     def _rows(self, index: IndexDefinition) -> float | None:
         """Return the planner's estimate of the rows in a partial index, None for a whole one."""

@@ -379,7 +379,11 @@ def test_says_what_it_could_not_take_over(dsn: str, work_folder: Path) -> None:
         connection.execute("CREATE AGGREGATE last_of (int) (sfunc = int4larger, stype = int)")
         connection.execute("CREATE VIEW v AS SELECT last_of(a) FROM t")
     with Twin.build(dsn, work_folder) as twin:
-        assert len(twin.skipped) == 2
+        assert [s.partition(":")[0] for s in twin.skipped] == [
+            "public.both_of_t",
+            "public.last_of",
+            "public.v",
+        ]
         with pytest.raises(PlanningFailed) as caught:
             twin.plan("SELECT * FROM v")
     assert "public.v: function public.last_of(integer) does not exist" in caught.value.hint

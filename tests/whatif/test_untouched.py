@@ -91,7 +91,7 @@ def watched(dsn: str, folder: Path) -> Iterator[Record]:
     def sample() -> None:
         with connect(dsn, autocommit=True) as connection:
             connection.execute("SET application_name = watcher")
-            while not done.is_set():
+            while not done.wait(0.002):
                 record.locks.update(connection.execute(_LOCKS).fetchall())
                 record.samples += 1
 
