@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-indexes", type=_count, metavar="N",
         help="at most so many; default: 10, without a limit where --budget-mb is given",
     )  # fmt: skip
-    advise.add_argument("--time-limit-s", type=_positive, default=60.0, metavar="N")
+    advise.add_argument("--time-limit-s", type=_positive, metavar="N", help="default: 60 s")
     advise.add_argument("--format", choices=("text", "json"), default="text")
     advise.add_argument(
         "--explain", type=int, metavar="QUERYID",
@@ -219,7 +220,12 @@ def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
     if items is None:
         items = read_server(options.dsn)
     account = advise_dsn(
-        options.dsn, items, config.data_dir, _limits(config, options), progress=_Progress()
+        options.dsn,
+        items,
+        config.data_dir,
+        _limits(config, options),
+        is_recorded=options.workload is None,
+        progress=_Progress(),
     )
     text = options.format == "text"
     print(account_text(account) if text else json.dumps(account_json(account), indent=2))
@@ -227,18 +233,18 @@ def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
 
 
 def _limits(config: Config, options: argparse.Namespace) -> Options:
-    from perfcore.advise.workload import Options
+    from perfcore.advise.workload import options_of
 
-    budget = None if options.budget_mb is None else int(options.budget_mb * 1e6)
-    most = options.max_indexes
-    if most is None:
-        most = Options().max_indexes if budget is None else sys.maxsize
-    return Options(
-        min_table_rows=config.min_table_rows,
-        min_gain=config.min_gain,
+    given = options_of(config)
+    budget, most = given.storage_budget_bytes, options.max_indexes
+    if options.budget_mb is not None:
+        budget = int(options.budget_mb * 1e6)
+        most = most or sys.maxsize
+    return replace(
+        given,
         storage_budget_bytes=budget,
-        max_indexes=most,
-        time_limit_s=options.time_limit_s,
+        max_indexes=most or given.max_indexes,
+        time_limit_s=options.time_limit_s or given.time_limit_s,
     )
 
 

@@ -27,6 +27,8 @@ VIOLET = "#9061f9"
 ORANGE = "#e0742b"
 AMBER = "#c98a0c"
 RED = "#e5484d"
+TEAL = "#0e93a8"
+PINK = "#d6409f"
 GREY = "#8491a5"
 _GRID = "rgba(132,145,165,0.22)"
 # Dots make single points visible; beyond this many the line is enough.
@@ -358,24 +360,22 @@ def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) 
     return {"data": data, "layout": layout}
 
 
-def promised_delivered(frame: pd.DataFrame, *, height: int = 380) -> Figure:
+def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     """Return a point per observation: promised share of time saved against the delivered one.
 
     Wants columns promised, delivered, low, high (shares, 1 is all of the time), kind, evidence
     and label. Kinds take colours in their order, the evidence a shape; on the dotted line a
-    promise was kept. What became slower than twice as slow lies on the lower edge.
+    promise was kept. What takes half as long again or longer lies on the lower edge. The legend
+    gets its room beside `height`.
     """
-    kinds = list(dict.fromkeys(frame["kind"]))
+    kinds = sorted(set(frame["kind"]))
     data = [
         _observed(points, str(kind), str(evidence), _kind_colour(kinds.index(kind)))
-        for (kind, evidence), points in frame.groupby(["kind", "evidence"], sort=False)
+        for (kind, evidence), points in frame.groupby(["kind", "evidence"])
     ]
-    seen: set[str] = set()
-    for each in data:
-        each["showlegend"] = each["name"] not in seen
-        seen.add(each["name"])
+    data += [_key(kind, "square", _kind_colour(n)) for n, kind in enumerate(kinds)]
     evidences = sorted(set(frame["evidence"]))
-    layout = _layout(height)
+    layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences)) / 2))
     least = min(0.0, float(frame[["low", "delivered"]].min().min()))
     lowest = max(_FLOOR, least) * 100 - 5
     layout["xaxis"] = {**_share_axis("promised by the planner"), "range": [-3, 106]}
@@ -386,15 +386,17 @@ def promised_delivered(frame: pd.DataFrame, *, height: int = 380) -> Figure:
             "line": {"color": GREY, "width": 1.5, "dash": "dot"},
         }
     ]  # fmt: skip
-    # Where promises are large, and most are, the far end of the line is free.
-    layout["annotations"] = [{**_quiet_note("promise kept", 30), "y": 30, "yref": "y",
-                              "xref": "x", "xanchor": "right"}]  # fmt: skip
-    return {"data": data + [_shape_key(e) for e in evidences], "layout": layout}
+    note = _quiet_note("promise kept", 28)
+    layout["annotations"] = [
+        {**note, "xref": "x", "xanchor": "right", "y": 28, "yref": "y", "yanchor": "bottom"}
+    ]
+    data += [_key(e, _SHAPES.get(e, "square"), GREY) for e in evidences]
+    return {"data": data, "layout": layout}
 
 
-# Who lost more than all of the time before is drawn there; the hover tells how much.
-_FLOOR = -1.0
-_KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, AMBER)
+# What lost more is drawn there; the hover tells how much.
+_FLOOR = -0.5
+_KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, TEAL, PINK, AMBER)
 _SHAPES = {"measured": "circle-open", "proven": "diamond"}
 
 
@@ -410,6 +412,7 @@ def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> di
         "mode": "markers",
         "name": html.escape(kind),
         "legendgroup": kind,
+        "showlegend": False,
         "x": 100 * points["promised"].to_numpy(dtype=float),
         "y": shown,
         "marker": {
@@ -441,14 +444,13 @@ def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> di
     }
 
 
-def _shape_key(evidence: str) -> dict[str, Any]:
-    """Return a legend's entry for a shape, with no point of its own."""
+def _key(name: str, symbol: str, colour: str) -> dict[str, Any]:
+    """Return an entry of the legend with no point of its own."""
     return {
-        "type": "scatter", "mode": "markers", "name": html.escape(evidence), "x": [None],
-        "y": [None], "hoverinfo": "skip",
+        "type": "scatter", "mode": "markers", "name": html.escape(name), "legendgroup": name,
+        "x": [None], "y": [None], "hoverinfo": "skip",
         "marker": {
-            "color": GREY, "symbol": _SHAPES.get(evidence, "square"), "size": 9,
-            "line": {"color": GREY, "width": 2},
+            "color": colour, "symbol": symbol, "size": 9, "line": {"color": colour, "width": 2}
         },
     }  # fmt: skip
 

@@ -40,6 +40,10 @@ def _count(text: str) -> int:
     return value
 
 
+def _optional_number(text: str) -> float | None:
+    return _number(text) if text else None
+
+
 def _choice(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -66,6 +70,21 @@ def _dsns(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _megabytes(text: str) -> tuple[tuple[str, int], ...]:
+    """Return (name, megabytes) pairs from "name=megabytes …".
+
+    >>> _megabytes("shop=16384 crm=8192")
+    (('shop', 16384), ('crm', 8192))
+    """
+    pairs = []
+    for word in text.split():
+        name, separator, megabytes = word.partition("=")
+        if not separator or not name or not megabytes.isdigit() or not int(megabytes):
+            raise ValueError("write each target as name=megabytes")
+        pairs.append((name, int(megabytes)))
+    return tuple(pairs)
+
+
 SETTINGS = (
     Setting(
         "PERFCORE_STORE", "", "DSN",
@@ -78,6 +97,11 @@ SETTINGS = (
     Setting(
         "PERFCORE_APPLY_DSNS", "", "name=DSN …",
         "Per target the DSN that may create and drop indexes; none: nothing is changed.", _dsns,
+    ),
+    Setting(
+        "PERFCORE_TARGET_MEMORY_MB", "", "name=MB …",
+        "Per target the memory of its host; known by itself where that is this host.",
+        _megabytes,
     ),
     Setting(
         "PERFCORE_CANCEL", "off", "on or off",
@@ -133,6 +157,26 @@ SETTINGS = (
         "The least share of a statement's cost that an index must save.", _number,
     ),
     Setting(
+        "PERFCORE_MAX_REGRESSION", "0.1", "fraction",
+        "No index is suggested that makes a statement dearer by more than this share.", _number,
+    ),
+    Setting(
+        "PERFCORE_MIN_SAVED_MS_PER_HOUR", "50", "ms",
+        "The least database time an hour that a new index must save, its writes paid.", _number,
+    ),
+    Setting(
+        "PERFCORE_MAX_INDEXES", "10", "indexes",
+        "The most new indexes that are suggested at a time.", _count,
+    ),
+    Setting(
+        "PERFCORE_INDEX_BUDGET_MB", "", "MB",
+        "The room for new indexes; empty: no limit, each must be worth its own.", _optional_number,
+    ),
+    Setting(
+        "PERFCORE_ADVISE_TIME_LIMIT_S", "60", "s",
+        "How long suggestions are worked out; then the best found so far are shown.", _number,
+    ),
+    Setting(
         "PERFCORE_LAB_MAX_MB", "2048", "MB",
         "The most that a trial copies from a target.", _number,
     ),
@@ -164,6 +208,10 @@ class Config:
     @property
     def apply_dsns(self) -> dict[str, str]:
         return dict(self.values["PERFCORE_APPLY_DSNS"])
+
+    @property
+    def target_memory_mb(self) -> tuple[tuple[str, int], ...]:
+        return tuple(self.values["PERFCORE_TARGET_MEMORY_MB"])
 
     @property
     def cancel(self) -> bool:
@@ -222,6 +270,27 @@ class Config:
     @property
     def min_gain(self) -> float:
         return float(self.values["PERFCORE_MIN_GAIN"])
+
+    @property
+    def max_regression(self) -> float:
+        return float(self.values["PERFCORE_MAX_REGRESSION"])
+
+    @property
+    def min_saved_ms_per_hour(self) -> float:
+        return float(self.values["PERFCORE_MIN_SAVED_MS_PER_HOUR"])
+
+    @property
+    def max_indexes(self) -> int:
+        return int(self.values["PERFCORE_MAX_INDEXES"])
+
+    @property
+    def index_budget_bytes(self) -> int | None:
+        budget_mb = self.values["PERFCORE_INDEX_BUDGET_MB"]
+        return None if budget_mb is None else int(budget_mb * 1e6)
+
+    @property
+    def advise_time_limit_s(self) -> float:
+        return float(self.values["PERFCORE_ADVISE_TIME_LIMIT_S"])
 
     @property
     def lab_max_mb(self) -> float:

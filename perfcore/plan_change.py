@@ -112,7 +112,10 @@ def _joined(one: _Scan, other: _Scan) -> str:
 def _ordered(one: _Scan, other: _Scan) -> str:
     ends = one.is_sorted and not other.is_sorted and other.node.node_type.startswith("Index")
     narrowed = one.node.node_type == "Seq Scan" and other.has_condition
-    return ORDERED_INDEX if ends and not narrowed else ""
+    if not ends or narrowed:
+        return ""
+    # How far the walk goes until enough rows pass the filter is a guess that they lie evenly.
+    return ORDERED_INDEX + (" + filter" if other.node.condition("Filter") else "")
 
 
 def _scanned(one: _Scan, other: _Scan, method: str) -> str:

@@ -208,6 +208,7 @@ class ColumnInfo:
     most_common_values: tuple[str, ...] = ()
     most_common_freqs: tuple[float, ...] = ()
     histogram_bounds: tuple[str, ...] = ()
+    deduplicates: bool | None = None  # whether a B-tree keeps equal values once; None: unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,9 @@ def explained(shop: Connection, sql: str) -> Plan:
          "orders (customer_id, placed_at)"),
         (ORDERED_INDEX,
          "SELECT note FROM orders ORDER BY placed_at LIMIT 20", "orders (placed_at)"),
+        (f"{ORDERED_INDEX} + filter",
+         "SELECT note FROM orders WHERE status = 'open' ORDER BY placed_at LIMIT 20",
+         "orders (placed_at)"),
         ("Hash Join -> Nested Loop with index",
          "SELECT o.note FROM customers c JOIN orders o ON o.customer_id = c.id"
          " WHERE c.city = 'City 7'", "orders (customer_id)"),

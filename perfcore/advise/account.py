@@ -16,6 +16,7 @@ import psycopg
 
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.selection import Progress, silent
+from perfcore.advise.server_state import read_server_state
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import read_foreign_keys
 from perfcore.advise.workload import Options
@@ -96,12 +97,15 @@ def advise_dsn(
     data_dir: Path,
     options: Options,
     *,
+    is_recorded: bool = False,
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> Account:
     """Return advice on the database for the workload; the database is only read.
 
-    The time limit holds for all of it. Raises TargetUnavailable when the database cannot be
+    The time limit holds for all of it. What the server's settings and counters show is part of it
+    only where the workload `is_recorded` from that server: a workload that is given gets the same
+    answer every time. Raises TargetUnavailable when the database cannot be
     read, ServerError when the twin cannot be started.
     """
     started = clock()
@@ -110,6 +114,7 @@ def advise_dsn(
         with connect_target(dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection) if is_recorded else None
     except psycopg.Error as error:
         raise TargetUnavailable(
             f"{redact(dsn)} cannot be read: {error}", hint="check --dsn"
@@ -124,6 +129,7 @@ def advise_dsn(
             twin.planner,
             options=replace(_unhurried(options, workload), time_limit_s=left_s),
             foreign_keys=foreign_keys,
+            server=server,
             clock=clock,
             progress=_share(progress, 0.3, 0.9),
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from perfcore.advise.calibration import Calibration, corrected
 from perfcore.advise.candidates import Candidate, Proposal, propose, rows_of
 from perfcore.advise.costs import CostBook, OutOfTime
+from perfcore.advise.drops import Asked, harmless
 from perfcore.advise.gains import endpoint_gains, gain_of, too_fast
 from perfcore.advise.health import health
 from perfcore.advise.identity import suggestion_id
@@ -17,6 +18,7 @@ from perfcore.advise.index_advice import IndexAdvice
 from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
 from perfcore.advise.selection import Progress, Selection, Work, silent
+from perfcore.advise.server_state import ServerState
 from perfcore.advise.statement import (
     StatementShape,
     Unparsable,
@@ -24,6 +26,7 @@ from perfcore.advise.statement import (
     plannable,
     read_statement,
 )
+from perfcore.advise.value_sets import value_sets
 from perfcore.advise.workload import (
     Endpoints,
     ForeignKey,
@@ -33,8 +36,11 @@ from perfcore.advise.workload import (
     find_table,
     writes_of,
 )
+from perfcore.errors import PerfcoreError
+from perfcore.plan import Plan
 from perfcore.types import (
     Catalog,
+    IndexDefinition,
     Rejection,
     Silence,
     SilenceReason,
@@ -74,6 +80,7 @@ def advise(
     options: Options | None = None,
     write_rates: Mapping[str, WriteRate] | None = None,
     foreign_keys: Collection[ForeignKey] = (),
+    server: ServerState | None = None,
     calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = silent,
@@ -86,7 +93,7 @@ def advise(
     passes, what was weighed so far is returned and `stopped_early` says so.
     """
     given = options or Options()
-    this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock)
+    this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock, server)
     advice = this.run(foreign_keys, progress)
     return replace(advice, suggestions=corrected(advice.suggestions, calibration))
 
@@ -110,8 +117,10 @@ class _Round:
         options: Options,
         write_rates: Mapping[str, WriteRate] | None,
         clock: Callable[[], float],
+        server: ServerState | None = None,
     ) -> None:
         self.catalog = catalog
+        self.server = server
         self.options = options
         self.endpoints = endpoints
         self.planner = planner
@@ -125,6 +134,7 @@ class _Round:
         self.proposals: dict[int, Proposal] = {}  # by fingerprint
         self.silences: list[Silence] = []
         self.out_of_time = False
+        self.asked: list[Asked] = []
 
     def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
         for number, read in enumerate(self.reads):
@@ -134,7 +144,13 @@ class _Round:
                 self.silences.append(silence)
         self.book.time_limit_s = _SEARCH_SHARE * self.options.time_limit_s
         optimum = Optimum(
-            self.book, self.works, self.candidates, self.writes, self.options, progress
+            self.book,
+            self.works,
+            self.candidates,
+            self.writes,
+            self.options,
+            self.catalog,
+            progress,
         )
         selection = optimum.select()
         self.book.time_limit_s = self.options.time_limit_s
@@ -146,9 +162,25 @@ class _Round:
         suggestions += self._other_suggestions()
         indexed = {s.index.table for s in suggestions if s.index is not None}
         unasked = health(
-            self.catalog, self.writes, self.options, indexed=indexed, foreign_keys=foreign_keys
+            self.catalog,
+            self.writes,
+            self.options,
+            indexed=indexed,
+            foreign_keys=foreign_keys,
+            server=self.server,
+            statements=[(r.statement, r.shape) for r in self.reads if r.shape is not None],
+            plans=self.book.plan,
+            what_if=self._instead,
         )
         suggestions += [self._with_victims(s) for s in unasked]
+        suggestions = harmless(
+            suggestions,
+            self.asked,
+            self.planner,
+            self.catalog,
+            [c.index for c in selection.chosen],
+            lambda: self.book.elapsed_s < self.options.time_limit_s,
+        )
         advised = {g.fingerprint for s in suggestions for g in s.statements}
         return Advice(
             tuple(sorted(suggestions, key=lambda s: (-s.saved_ms_per_hour, s.kind, s.title))),
@@ -193,6 +225,7 @@ class _Round:
         if not shape.uses:
             others = ", ".join(shape.unknown_relations)
             return _silence(statement, SilenceReason.CATALOG_ONLY, others)
+        self.asked.append(Asked(self._text(statement), _tables(shape)))
         if detail := too_fast(statement, self.options):
             return _silence(statement, SilenceReason.FAST, detail)
         proposal = propose(shape, self.catalog, min_table_rows=self.options.min_table_rows)
@@ -224,22 +257,30 @@ class _Round:
     def _weigh(
         self, statement: WorkloadStatement, shape: StatementShape, proposal: Proposal
     ) -> Silence | None:
-        limit = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
-        text = plannable(statement.text, limit_rows=limit, literals=proposal.literals)
-        try:
-            base = self.book.cost(text)
-        except OutOfTime:
-            self.out_of_time = True
-            detail = f"not reached in {self.options.time_limit_s:,.0f} s"
-            return _silence(statement, SilenceReason.NO_GAIN, detail)
-        if base is None:
-            return _silence(statement, SilenceReason.PLANNING_FAILED, self.book.why_failed(text))
-        tables = frozenset(u.qualified_name for u in shape.uses)
-        self.works.append(Work(statement, text, tables, base, keys=_keys(shape)))
+        works = []
+        for values in value_sets(shape, self.catalog, proposal.literals):
+            text = self._text(statement, values.literals)
+            try:
+                base = self.book.cost(text)
+            except OutOfTime:
+                self.out_of_time = True
+                detail = f"not reached in {self.options.time_limit_s:,.0f} s"
+                return _silence(statement, SilenceReason.NO_GAIN, detail)
+            if base is None:
+                why = self.book.why_failed(text)
+                return _silence(statement, SilenceReason.PLANNING_FAILED, why)
+            tables, keys = _tables(shape), _keys(shape)
+            works.append(Work(statement, text, tables, base, values.share, keys))
+        self.works += works
         self.proposals[statement.fingerprint] = proposal
         for candidate in proposal.candidates:
             self.candidates.setdefault(candidate.index.digest, candidate)
         return None
+
+    def _text(self, statement: WorkloadStatement, literals: Mapping[int, str] | None = None) -> str:
+        """Return the statement for the planner, its LIMIT as many rows as a call returned."""
+        limit = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
+        return plannable(statement.text, limit_rows=limit, literals=literals)
 
     # What no index answers
 
@@ -263,8 +304,17 @@ class _Round:
             suggestion, statements=gains, endpoints=endpoint_gains(self.endpoints, gains)
         )
 
+    def _instead(self, text: str, index: IndexDefinition, hidden: Sequence[str]) -> Plan | None:
+        """Return the plan with the index in the place of the hidden ones, None where none is."""
+        try:
+            return self.planner.plan(text, indexes=[index], hidden=hidden)
+        except PerfcoreError:
+            return None
+
     def _other_suggestions(self) -> list[Suggestion]:
-        remedies = Remedies(self.book, self.catalog, self.writes, self.endpoints, self.options)
+        remedies = Remedies(
+            self.book, self.catalog, self.writes, self.endpoints, self.options, self.server
+        )
         found: list[Suggestion] = []
         for read in self.reads:
             if read.shape is not None and read.shape.command == "select":
@@ -291,6 +341,10 @@ def _one_per_fingerprint(silences: Iterable[Silence]) -> tuple[Silence, ...]:
     for silence in silences:
         first.setdefault(silence.fingerprint, silence)
     return tuple(first.values())
+
+
+def _tables(shape: StatementShape) -> frozenset[str]:
+    return frozenset(u.qualified_name for u in shape.uses)
 
 
 def _keys(shape: StatementShape) -> frozenset[tuple[str, str]]:

@@ -16,6 +16,8 @@ from perfcore.types import Evidence, Suggestion
 
 # So many whole promises are taken as kept before the first is measured.
 PRIOR_PROMISES = 3.0
+# An index that was tried itself is known better: half a promise of its kind stands beside that.
+OWN_PRIOR = 0.5
 # Live traffic has the cold caches, the rare values and the neighbours that a lab lacks.
 EVIDENCE_WEIGHTS = {Evidence.MEASURED: 1.0, Evidence.PROVEN: 2.0}
 # Other databases have other data, but the same planner with the same blind spots.
@@ -29,6 +31,7 @@ class Observation:
 
     target_id: int
     target: str
+    index_digest: str
     plan_change: str
     evidence: Evidence  # measured, proven
     promised: float  # by the planner's costs
@@ -83,10 +86,29 @@ class Calibration:
         quarter; no single observation counts for less than nothing or more than `MOST` of
         its promise. Without observations it is 1.
         """
-        weighed = [(self._weight(o), o) for o in self.observations if o.plan_change == plan_change]
-        delivered = PRIOR_PROMISES + sum(w * o.kept for w, o in weighed)
-        promised = PRIOR_PROMISES + sum(w * o.promised for w, o in weighed)
+        found = [o for o in self.observations if o.plan_change == plan_change]
+        return self._believed(found, PRIOR_PROMISES, 1.0)
+
+    def index_factor(self, plan_change: str, index_digest: str) -> float:
+        """Return the same for one index: what it did itself here goes before its kind.
+
+        This is the second level of the hierarchy (Jewell, "The use of collateral data in
+        credibility theory", 1975): the factor of its kind is the prior, `OWN_PRIOR` promises
+        strong.
+        """
+        return self._believed(self._of(index_digest), OWN_PRIOR, self.factor(plan_change))
+
+    def _believed(self, found: Sequence[Observation], prior: float, mean: float) -> float:
+        """Return the ratio of the sums with so many promises of that mean beside them."""
+        weighed = [(self._weight(o), o) for o in found]
+        delivered = prior * mean + sum(w * o.kept for w, o in weighed)
+        promised = prior + sum(w * o.promised for w, o in weighed)
         return min(max(delivered / promised, LEAST), MOST)
+
+    def _of(self, index_digest: str) -> list[Observation]:
+        """Return what the index itself did on this target."""
+        return [o for o in self.observations
+                if o.target_id == self.target_id and o.index_digest == index_digest]  # fmt: skip
 
     def kind(self, plan_change: str) -> Kind | None:
         """Return what is known of such changes, None where nothing is."""
@@ -112,13 +134,19 @@ class Calibration:
         found = [k for k in map(self.kind, names) if k is not None]
         return tuple(sorted(found, key=lambda k: (-k.count, -k.elsewhere, k.plan_change)))
 
-    def words(self, plan_change: str) -> str:
-        """Return in a sentence how such changes kept their promise, "" where nothing is known."""
+    def words(self, plan_change: str, index_digest: str = "") -> str:
+        """Return in a sentence how such changes kept their promise, "" where nothing is known.
+
+        Where the index itself was tried here, that is told instead.
+        """
+        own = self._of(index_digest)
         kind = self.kind(plan_change)
+        if own:
+            return _own_words(own, self.index_factor(plan_change, index_digest))
         if kind is None:
             return ""
-        where, seen = ("On this database", _counted(kind)) if kind.count else \
-            ("On other databases", f"{kind.elsewhere} seen")  # fmt: skip
+        where, seen = ("On this database", _counted(kind.measured, kind.proven)) if kind.count \
+            else ("On other databases", f"{kind.elsewhere} seen")  # fmt: skip
         return (
             f"{where} such changes ({plan_change}) delivered {_percent(kind.share)} of what the "
             f"planner promised ({seen}), so its saving is counted at {_percent(kind.factor)}."
@@ -161,12 +189,13 @@ def corrected(
 
 def _corrected(suggestion: Suggestion, calibration: Calibration) -> Suggestion:
     promised = suggestion.promised_ms_per_hour or suggestion.saved_ms_per_hour
-    why = calibration.words(suggestion.plan_change)
+    digest = suggestion.index.digest if suggestion.index else ""
+    why = calibration.words(suggestion.plan_change, digest)
     added = (why,) if why and why not in suggestion.caveats else ()
     return replace(
         suggestion,
         promised_ms_per_hour=promised,
-        saved_ms_per_hour=promised * calibration.factor(suggestion.plan_change),
+        saved_ms_per_hour=promised * calibration.index_factor(suggestion.plan_change, digest),
         caveats=(*suggestion.caveats, *added),
     )
 
@@ -176,6 +205,7 @@ def _observation(sets: Sequence[DeliveredGain]) -> Observation:
     return Observation(
         first.target_id,
         first.target,
+        first.index_digest,
         first.plan_change,
         first.evidence,
         fmean(1 - g.promised_ratio for g in sets),
@@ -198,7 +228,23 @@ def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def _counted(kind: Kind) -> str:
-    """Return "5 measured, 2 proven"."""
-    parts = ((kind.measured, "measured"), (kind.proven, "proven"))
+def _own_words(own: Sequence[Observation], factor: float) -> str:
+    proven = sum(o.evidence is Evidence.PROVEN for o in own)
+    counted = f"its saving is counted at {_percent(factor)}"
+    seen = _counted(len(own) - proven, proven)
+    if sum(o.delivered for o in own) < 0:
+        return f"Tried here, this index made its statements slower ({seen}): {counted}."
+    return (
+        f"Tried here, this index delivered {_percent(_share(own))} of what the planner promised "
+        f"({seen}), so {counted}."
+    )
+
+
+def _counted(measured: int, proven: int) -> str:
+    """Return how much was seen in words.
+
+    >>> _counted(5, 2), _counted(0, 1)
+    ('5 measured, 2 proven', '1 proven')
+    """
+    parts = ((measured, "measured"), (proven, "proven"))
     return ", ".join(f"{n} {word}" for n, word in parts if n)

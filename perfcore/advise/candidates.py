@@ -521,7 +521,9 @@ class _Maker:
     def _brin(self) -> Iterator[Candidate]:
         if self.table.table_bytes < MIN_BRIN_BYTES:
             return
-        for key in dict.fromkeys((*self.ranges, *self.equals)):
+        led = {i.keys[0] for i in self.table.indexes if i.is_valid and i.method == "btree"}
+        equals = [k for k in self.equals if k.expression not in led]
+        for key in dict.fromkeys((*self.ranges, *equals)):
             column = self._column(key)
             if column and abs(column.correlation or 0.0) >= MIN_CORRELATION:
                 caveat = (

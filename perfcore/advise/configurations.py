@@ -34,6 +34,7 @@ class Configurations:
     # with the least that such a plan can cost.
     unknown: list[list[tuple[Configuration, float]]] = field(default_factory=list)
     banned: set[str] = field(default_factory=set)  # make some statement dearer than allowed
+    narrowed: set[str] = field(default_factory=set)  # for which less does as well
 
     def __post_init__(self) -> None:
         self.costs = [{frozenset(): work.base_cost} for work in self.works]
@@ -116,13 +117,14 @@ class Configurations:
         """Ask what one more index beside the solution would do; return whether that was new.
 
         A plan that joins two tables by two small indexes is met neither with one index alone
-        nor with all of them.
+        nor with all of them; but each of the two was used in one of these plans.
         """
         before = self._extent()
         for number in range(len(self.works)):
-            mine = self.of(number)
-            for digest in sorted(mine - chosen - self.banned):
-                self.ask(number, (chosen & mine) | {digest})
+            mine = chosen & self.of(number)
+            used = frozenset().union(*self.costs[number])
+            for digest in sorted(used - chosen - self.banned):
+                self.ask(number, mine | {digest})
         return self._extent() > before
 
     def _extent(self) -> int:
@@ -132,7 +134,11 @@ class Configurations:
         """Yield the configurations that gain enough, each with its cost."""
         limit = self.works[number].base_cost * (1 - self.options.min_gain)
         for configuration, cost in self.costs[number].items():
-            if configuration and cost <= limit and not configuration & self.banned:
+            if (
+                configuration
+                and cost <= limit
+                and not configuration & (self.banned | self.narrowed)
+            ):
                 yield configuration, cost
 
     def best(self, number: int, chosen: Configuration) -> tuple[Configuration, float]:
@@ -140,6 +146,17 @@ class Configurations:
         within = [(cost, sorted(c)) for c, cost in self.costs[number].items() if c <= chosen]
         cost, used = min(within)
         return frozenset(used), cost
+
+    def does_as_well(self, chosen: Configuration, other: Configuration, tolerance: float) -> bool:
+        """Say whether no statement is dearer, but for the tolerance, with the other set."""
+        for number in range(len(self.works)):
+            used, cost = self.best(number, chosen)
+            if used <= other:
+                continue
+            self.ask(number, other & self.of(number))
+            if self.best(number, other)[1] > cost * (1 + tolerance):
+                return False
+        return True
 
     def saved_ms_per_hour(self, number: int, cost: float) -> float:
         """Return what the statement saves in an hour at that cost."""

@@ -15,7 +15,9 @@ from perfcore import db
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.calibration import read_calibration
 from perfcore.advise.explanation import explained
+from perfcore.advise.readings import observe
 from perfcore.advise.report import render_text
+from perfcore.advise.server_state import read_server_state, told_memory_bytes
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
     Connection,
@@ -25,7 +27,7 @@ from perfcore.advise.store import (
     read_write_rates,
     save_advice,
 )
-from perfcore.advise.workload import Options
+from perfcore.advise.workload import Options, options_of
 from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
@@ -55,12 +57,14 @@ def run_once(
     *,
     check: Callable[[str], Agreement] | None = None,
     options: Options | None = None,
+    memory_bytes: int | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> Advice:
     """Advise on the target's last hour and write the advice down.
 
     `check` compares the planner's plan of a statement, as things are, with the target's
-    own; where they differ the suggestion says so. Raises TargetUnavailable when the
+    own; where they differ the suggestion says so. `memory_bytes` is the memory of the
+    target's host where somebody told it. Raises TargetUnavailable when the
     target's catalogue cannot be read.
     """
     since = now() - WINDOW
@@ -71,8 +75,10 @@ def run_once(
         with connect_target(target.dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection, memory_bytes=memory_bytes)
     except psycopg.Error as error:
         raise TargetUnavailable(f"{target.name} cannot be read: {error}") from error
+    observed = observe(store, target.target_id, catalog, server.counters.next_xid)
     given = options or Options(target_id=target.target_id)
     advice = advise(
         catalog,
@@ -82,6 +88,7 @@ def run_once(
         options=given,
         write_rates=rates,
         foreign_keys=foreign_keys,
+        server=replace(server, observed=observed),
         calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
@@ -122,8 +129,15 @@ def advise_target(config: Config, name: str, options: Options | None = None) -> 
         refuse_dangerous_role(dsn)
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
-            given = replace(options or _options(config, 0), target_id=target.target_id)
-            return run_once(store, target, twin.planner, check=twin.self_check, options=given)
+            given = replace(options or options_of(config, 0), target_id=target.target_id)
+            return run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=given,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
 
 
 def explain_statement(
@@ -197,10 +211,17 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
     try:
         with _store(config) as store:
             target = Target(ensure_target(store, name), name, dsn)
-            options = _options(config, target.target_id)
+            options = options_of(config, target.target_id)
             refuse_dangerous_role(dsn)
             twin = twins.current(name, dsn)
-            advice = run_once(store, target, twin.planner, check=twin.self_check, options=options)
+            advice = run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=options,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
     except (PerfcoreError, psycopg.Error, OSError) as error:
         log.warning("no advice on %s this time: %s", name, error)
         twins.forget(name)
@@ -218,11 +239,3 @@ def _store(config: Config) -> Connection:
     if not config.store:
         raise ConfigurationError(_NO_STORE)
     return connect(config.store, autocommit=True)
-
-
-def _options(config: Config, target_id: int) -> Options:
-    return Options(
-        target_id=target_id,
-        min_table_rows=config.min_table_rows,
-        min_gain=config.min_gain,
-    )

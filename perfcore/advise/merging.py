@@ -36,6 +36,18 @@ def merged(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         yield from list(made.values())[:_MOST_A_TABLE]
 
 
+def narrower(candidate: Candidate) -> Candidate | None:
+    """Return the candidate without its last included column, or else its last key, if it can."""
+    index = candidate.index
+    if index.include:
+        less = replace(index, include=index.include[:-1])
+    elif len(index.keys) > 1:
+        less = replace(index, keys=index.keys[:-1])
+    else:
+        return None
+    return replace(candidate, index=less)
+
+
 def merge(first: IndexDefinition, second: IndexDefinition) -> IndexDefinition | None:
     """Return the first with what the second has more, None where that is too wide.
 

@@ -18,16 +18,19 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
-from perfcore.advise.candidates import Candidate
+from perfcore.advise.candidates import Candidate, serving
 from perfcore.advise.configurations import Configuration, Configurations
 from perfcore.advise.costs import CostBook, OutOfTime
-from perfcore.advise.merging import merged
+from perfcore.advise.merging import merged, narrower
 from perfcore.advise.selection import Progress, Selection, Work, reserved_bytes, silent
 from perfcore.advise.workload import Options, Writes
+from perfcore.types import Catalog, IndexDefinition
 
 _MOST_ROUNDS = 10
 _SOLVE_LIMIT_S = 20.0
 _LEAST_COVERING_MS = 0.5  # per call
+_NEEDED = 0.01  # of a statement's cost: a column that saves less is not needed
+_MOST_NARROWINGS = 3
 # Without a budget a statement may lose so much of its best cost for a smaller index ...
 _TRIMMED_SHARE = 0.2
 _TRIMMED_LEAST = 0.02  # ... or of its first one, below which nothing is worth an index
@@ -55,6 +58,7 @@ class Optimum:
     candidates: dict[str, Candidate]  # by digest of the index; merged ones are added
     writes: Writes
     options: Options
+    catalog: Catalog
     progress: Progress = silent
     known: Configurations = field(init=False)
     is_late: bool = False
@@ -72,6 +76,7 @@ class Optimum:
                 chosen = self._improve(self._best)
         if self.options.storage_budget_bytes is None:
             chosen = self._trimmed(chosen)
+        chosen = self._narrowed(chosen)
         found = tuple(sorted((self.candidates[d] for d in chosen), key=lambda c: c.index.name))
         return Selection(
             found,
@@ -128,6 +133,46 @@ class Optimum:
         except OutOfTime:
             self.is_late = True
             return chosen
+
+    def _narrowed(self, chosen: Configuration) -> Configuration:
+        """Cut off what no statement needs; the room it leaves may hold another index."""
+        for _ in range(_MOST_NARROWINGS):
+            try:
+                less = self._cut(chosen)
+                if less == chosen:
+                    break
+                self.known.narrowed |= chosen - less
+                chosen = less
+                if self.options.storage_budget_bytes is not None:
+                    chosen = self._improve(self._best)
+            except OutOfTime:
+                self.is_late = True
+                break
+        return chosen
+
+    def _cut(self, chosen: Configuration) -> Configuration:
+        """Return the set with each index as narrow as it can be, or gone."""
+        for digest in sorted(chosen):
+            rest = chosen - {digest}
+            if self.known.does_as_well(chosen, rest, _NEEDED):
+                chosen = rest
+                continue
+            while (less := self._less_than(digest)) is not None:
+                if not self.known.does_as_well(rest | {digest}, rest | {less}, _NEEDED):
+                    break
+                digest = less
+            chosen = rest | {digest}
+        return chosen
+
+    def _less_than(self, digest: str) -> str | None:
+        candidate = narrower(self.candidates[digest])
+        if candidate is None or self._is_served(candidate.index):
+            return None
+        return self.candidates.setdefault(candidate.index.digest, candidate).index.digest
+
+    def _is_served(self, index: IndexDefinition) -> bool:
+        table = self.catalog.table(index.table, index.schema)
+        return table is not None and serving(index, table) is not None
 
     def _saved(self, chosen: Configuration) -> float:
         """Return what the set saves in an hour, less its writes."""
@@ -270,9 +315,12 @@ class Optimum:
         sizes = np.zeros((2, width))
         for n, digest in enumerate(names):
             size = self._bytes(digest) or 0
-            kept = size if is_exact else reserved_bytes(self.candidates[digest].index, size)
+            kept = size if is_exact else self._reserved(digest, size)
             sizes[0, n], sizes[1, n] = kept / 1e6, 1.0
         return LinearConstraint(sizes, ub=np.array([room, float(self.options.max_indexes)]))
+
+    def _reserved(self, digest: str, size: int) -> int:
+        return reserved_bytes(self.candidates[digest].index, size, self.catalog)
 
     def _bytes(self, digest: str) -> int | None:
         return self.book.index_bytes(self.candidates[digest].index)

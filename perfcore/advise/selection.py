@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from perfcore.advise.candidates import Candidate
-from perfcore.types import IndexDefinition, WorkloadStatement
+from perfcore.types import Catalog, IndexDefinition, WorkloadStatement
+
+# ANALYZE looks at 30,000 rows by default: of so many values it meets each often enough.
+_SAMPLED_DISTINCT = 3_000.0
+_NEARLY_UNIQUE = 0.9  # of the rows
 
 # The share that is done, from 0 to 1, and in words what is being done.
 Progress = Callable[[float, str], None]
@@ -67,7 +71,7 @@ def table_of(index: IndexDefinition) -> str:
     return f"{index.schema}.{index.table}"
 
 
-def reserved_bytes(index: IndexDefinition, index_bytes: int) -> int:
+def reserved_bytes(index: IndexDefinition, index_bytes: int, catalog: Catalog) -> int:
     """Return the room to keep for an index of that estimated size.
 
     A budget is kept on disk, not in estimates, and these errors go one way: ANALYZE finds too few
@@ -78,6 +82,15 @@ def reserved_bytes(index: IndexDefinition, index_bytes: int) -> int:
     if index.method not in ("btree", "brin", "hash"):
         return round(index_bytes * 1.25)
     if index.predicate:
-        return round(index_bytes * 1.3)
-    is_shared = index.method == "btree" and len(index.keys) == 1 and not index.include
-    return round(index_bytes * (1.15 if is_shared else 1.04))
+        return round(index_bytes * 1.2)
+    return round(index_bytes * (1.15 if _shares_keys(index, catalog) else 1.02))
+
+
+def _shares_keys(index: IndexDefinition, catalog: Catalog) -> bool:
+    """Say whether the size rests on how many of very many values are distinct."""
+    table = catalog.table(index.table, index.schema)
+    column = table.column(index.keys[0].expression) if table is not None else None
+    if index.method != "btree" or len(index.keys) > 1 or index.include or column is None:
+        return False
+    distinct = column.n_distinct or 0.0
+    return distinct > _SAMPLED_DISTINCT or -_NEARLY_UNIQUE < distinct < 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfcore.advise.statement import StatementShape
+from perfcore.config import Config
 from perfcore.types import Catalog, IndexDefinition, TableInfo, WorkloadStatement
 
 # What one entry costs to write, in ms: an order of magnitude, stated wherever it is used.
@@ -72,6 +73,20 @@ class Options:
     floor_ms: float = 0.05  # no statement is promised to become faster than this
     unused_after_hours: float = 24.0
     is_timed: bool = True  # the statements' times were measured, not made of costs
+
+
+def options_of(config: Config, target_id: int = 0) -> Options:
+    """Return the options that the settings give."""
+    return Options(
+        target_id=target_id,
+        min_table_rows=config.min_table_rows,
+        min_gain=config.min_gain,
+        min_saved_ms_per_hour=config.min_saved_ms_per_hour,
+        max_indexes=config.max_indexes,
+        storage_budget_bytes=config.index_budget_bytes,
+        max_regression=config.max_regression,
+        time_limit_s=config.advise_time_limit_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,7 @@ def section(gains: Sequence[DeliveredGain]) -> None:
         parts.chart(charts.promised_delivered(seen), "Promised and delivered share of time saved")
     with board.card("By what becomes of the plan", "medians"):
         rows = [_row(k, targets[c.target_id]) for c in known for k in _own(c)]
-        shown = (
-            _COLUMNS if len(targets) > 1 else {k: v for k, v in _COLUMNS.items() if k != "target"}
-        )
+        shown = {k: v for k, v in _COLUMNS.items() if k != "target" or len(targets) > 1}
         parts.table(pd.DataFrame(rows), shown, key="calibration")
         st.caption(
             "A suggestion's time saved is multiplied by “Counted at”. It starts at 100 % and "
@@ -66,14 +64,13 @@ def _points(observations: Sequence[Observation], *, several: bool) -> pd.DataFra
 
 
 def _row(kind: Kind, target: str) -> dict[str, object]:
-    counts = ((kind.measured, "measured"), (kind.proven, "proven"))
     return {
         "target": target,
         "kind": arrow(kind.plan_change),
-        "seen": ", ".join(f"{n} {word}" for n, word in counts if n),
-        "promised": kind.promised,
-        "delivered": kind.delivered,
-        "factor": kind.factor,
+        "seen": kind.count,
+        "promised": 100 * kind.promised,
+        "delivered": 100 * kind.delivered,
+        "factor": 100 * kind.factor,
     }
 
 
@@ -101,13 +98,19 @@ def kept(promised_ratio: float, delivered: ConfidenceInterval) -> str:
     if saved < 0:
         span = f"{(delivered.low - 1) * 100:.0f} to {_share(delivered.high - 1)} more"
         return f"{said}, delivered **{_share(-saved)} more** ({span})"
-    span = f"{(1 - delivered.high) * 100:.0f} to {_share(1 - delivered.low)}"
+    span = f"{_share(1 - delivered.high).removesuffix(' %')} to {_share(1 - delivered.low)}"
     part = f": {_share(saved / promised)} of the promise" if promised >= 0.005 else ""
     return f"{said}, delivered **{_share(saved)}** ({span}){part}"
 
 
 def _share(value: float) -> str:
-    return f"{value * 100:.0f} %"
+    """Return a share in percent, near the whole with the digits that tell it from the whole.
+
+    >>> _share(0.5), _share(0.991), _share(0.9992)
+    ('50 %', '99.1 %', '99.92 %')
+    """
+    digits = 0 if value < 0.985 or value >= 1 else 1 if value < 0.995 else 2
+    return f"{value * 100:.{digits}f} %"
 
 
 _HELP = (
@@ -117,14 +120,15 @@ _HELP = (
 )
 _COLUMNS = {
     "target": parts.text("Target"),
-    "kind": parts.text("Plan change", width=220),
-    "seen": parts.text("Seen", "Measured in the lab, proven by live traffic.", width=130),
-    "promised": parts.number("Promised", "percent", "Median share of the cost saved."),
-    "delivered": parts.number("Delivered", "percent", "Median share of the time saved."),
+    "kind": parts.text("Plan change", width=192),
+    "seen": parts.number("Seen", "%d", "Indexes on statements, measured or proven.", width=52),
+    "promised": parts.number("Promised", "%.0f %%", "Median of the cost saved.", width=72),
+    "delivered": parts.number("Delivered", "%.0f %%", "Median of the time saved.", width=72),
     "factor": parts.number(
         "Counted at",
-        "percent",
-        "Of a promised saving, the share that the ranking expects. Three kept promises stand "
-        "beside what was seen; what was proven counts twice.",
+        "%.0f %%",
+        "Of a promised saving, what the ranking expects. Three kept promises stand beside what "
+        "was seen; what live traffic proved counts twice.",
+        width=84,
     ),
 }

@@ -1,13 +1,14 @@
 """Which engine answers: the twin, or HypoPG on the target itself.
 
-Where the twin plans as the target's own major does, it is the better one: its indexes are real
-ones, of every access method and of a size estimated well. Where the majors differ, HypoPG plans
-as the target does, for the questions that it can answer at all. docs/what-if.md has the figures.
+The twin is the nearer one wherever it plans a statement, as things are, as the target itself
+does: its indexes are real ones, of every access method and of a size estimated well. Where it does
+not, because the majors differ, HypoPG is asked, if the question is one that it can answer.
+docs/benchmarks.md has the figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from perfcore.plan import Plan
 from perfcore.types import IndexDefinition
 from perfcore.whatif.hypopg import HypoPG
 from perfcore.whatif.planner import Planner
+from perfcore.whatif.twin import Agreement, Twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,17 @@ class BestPlanner:
 
     name = "best"
 
-    def __init__(self, twin: Planner, hypopg: HypoPG | None = None) -> None:
+    def __init__(
+        self,
+        twin: Planner,
+        check: Callable[[str], Agreement],
+        hypopg: HypoPG | None = None,
+    ) -> None:
         self.twin = twin
         self.hypopg = hypopg
         self.why = ""  # of the last answer
+        self._check = check
+        self._agreements: dict[str, Agreement] = {}
 
     @property
     def calls(self) -> int:
@@ -94,23 +103,37 @@ class BestPlanner:
         hidden: Sequence[str] = (),
     ) -> tuple[Planner, str]:
         """Return the engine for a question and, in words, why it is this one."""
-        advisory = self.twin.advisory
-        if not advisory:
+        if not self.twin.advisory:
             return self.twin, "the twin answers: it plans as the target's own version does"
+        agreement = self._agreement(statement)
+        if agreement.agrees:
+            return self.twin, (
+                "the twin answers, of another version than the target, but with the target's "
+                "own plan of this statement as things are"
+            )
+        apart = (
+            f"the twin plans this statement at {agreement.ratio:.2f} times the target's cost as "
+            f"things are: {agreement.advisory}"
+        )
         if self.hypopg is None:
-            return self.twin, f"the twin answers, as the target has no HypoPG: {advisory}"
+            return self.twin, f"the twin answers, as the target has no HypoPG; {apart}"
         if words := self.hypopg.cannot(statement, indexes, hidden):
-            return self.twin, f"the twin answers, not HypoPG ({words}): {advisory}"
-        return self.hypopg, "HypoPG answers, on the target itself: the twin is of another version"
+            return self.twin, f"the twin answers, not HypoPG ({words}); {apart}"
+        return self.hypopg, f"HypoPG answers, on the target itself; {apart}"
+
+    def _agreement(self, statement: str) -> Agreement:
+        if statement not in self._agreements:
+            self._agreements[statement] = self._check(statement)
+        return self._agreements[statement]
 
 
 @contextmanager
-def best_planner(dsn: str, twin: Planner, data_dir: Path) -> Iterator[BestPlanner]:
-    """Yield the planner that joins a target's twin with HypoPG, where the target has it."""
+def best_planner(twin: Twin, data_dir: Path) -> Iterator[BestPlanner]:
+    """Yield the planner that joins a twin with HypoPG on its target, where the target has it."""
     try:
-        hypopg = HypoPG(dsn, data_dir)
+        hypopg = HypoPG(twin.target_dsn, data_dir)
     except (PlanningFailed, TargetUnavailable):
-        yield BestPlanner(twin)
+        yield BestPlanner(twin.planner, twin.self_check)
         return
     with hypopg:
-        yield BestPlanner(twin, hypopg)
+        yield BestPlanner(twin.planner, twin.self_check, hypopg)

@@ -25,7 +25,7 @@ from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.explain import explain, with_index_names
-from perfcore.whatif.planner import tables_of, with_partitions
+from perfcore.whatif.planner import reading_part, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
 from perfcore.whatif.size import estimate_index_bytes
 
@@ -147,6 +147,8 @@ class HypoPG:
             return f"{count} hypothetical indexes at once, at most {MAX_INDEXES} are asked of it"
         if hidden and not self._can_hide:
             return "this one cannot hide an existing index; that came with its version 1.4"
+        if not _only_reads(statement):
+            return "planning a statement that writes or locks rows locks them on the target"
         if any(i.predicate for i in indexes) and self._may_read_a_view(statement):
             return (
                 "a partial hypothetical index with a statement that reads a view can crash "
@@ -286,6 +288,13 @@ def _now(connection: psycopg.Connection[TupleRow]) -> datetime:
     assert row is not None
     moment: datetime = row[0]
     return moment
+
+
+def _only_reads(statement: str) -> bool:
+    try:
+        return reading_part(statement) == statement
+    except PlanningFailed:
+        return False
 
 
 def _is_ended_by_an_admin(error: BaseException | None) -> bool:

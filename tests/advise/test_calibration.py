@@ -18,7 +18,7 @@ from perfcore.advise.calibration import (
     corrected,
 )
 from perfcore.store.gains import DeliveredGain
-from perfcore.types import Evidence, Finding, Suggestion
+from perfcore.types import Evidence, Finding, IndexDefinition, IndexKey, Suggestion
 
 SEQ = "Seq Scan -> Index Scan"
 BITMAP = "Seq Scan -> Bitmap Heap Scan"
@@ -37,12 +37,13 @@ def gain(
     evidence: Evidence = Evidence.MEASURED,
     trial_id: UUID | None = None,
     parameters: str = "typical",
+    digest: str = "d",
 ) -> DeliveredGain:
     """Return a gain by the shares of the time that were promised and saved."""
     is_trial = evidence is Evidence.MEASURED
     return DeliveredGain(
         target_id, "shop", "s", (trial_id or uuid4()) if is_trial else None,
-        None if is_trial else uuid4(), "d", 7, "SELECT 1", parameters, kind, evidence,
+        None if is_trial else uuid4(), digest, 7, "SELECT 1", parameters, kind, evidence,
         1 - promised, None, 1 - delivered, 0.9 - delivered, 1.1 - delivered, 1.0, AT,
     )  # fmt: skip
 
@@ -156,6 +157,23 @@ def test_what_held_less_well_is_ranked_lower_and_says_why() -> None:
     assert "counted at 25 %" in third.caveats[-1]
     assert second.saved_ms_per_hour == second.promised_ms_per_hour == 600.0
     assert second.caveats == ()
+
+
+def test_what_an_index_did_itself_goes_before_its_kind() -> None:
+    index = IndexDefinition("public", "orders", (IndexKey("placed_at"),))
+    known = calibrate([*several(0.9, 0.9, 9), gain(0.9, -1.2, digest=index.digest)], HERE)
+    tried = replace(suggestion("a", 1000.0, SEQ), index=index)
+    (found,) = corrected([tried], known)
+    kind = known.factor(SEQ)
+    assert found.saved_ms_per_hour == pytest.approx(1000 * 0.5 * kind / (0.5 + 0.9))
+    assert found.caveats == (
+        "Tried here, this index made its statements slower (1 measured): its saving is counted "
+        "at 33 %.",
+    )
+    elsewhere = replace(known, target_id=THERE)
+    assert elsewhere.index_factor(SEQ, index.digest) == elsewhere.factor(SEQ)
+    kept = calibrate([gain(0.9, 0.45, digest=index.digest)], HERE)
+    assert "Tried here, this index delivered 50 % of what" in kept.words(SEQ, index.digest)
 
 
 def test_correcting_twice_corrects_once() -> None:

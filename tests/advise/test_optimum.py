@@ -33,6 +33,7 @@ class _Case:
             max_indexes=max_indexes,
         )
         self.book = CostBook(shop.planner, 600)
+        self.catalog = shop.catalog
         self.candidates: dict[str, Candidate] = {}
         self.all = self.candidates
         self.works = []
@@ -48,7 +49,9 @@ class _Case:
 
     def chosen(self) -> tuple[str, ...]:
         self.all = dict(self.candidates)  # to which merged ones are added
-        found = Optimum(self.book, self.works, self.all, self.writes, self.options).select()
+        found = Optimum(
+            self.book, self.works, self.all, self.writes, self.options, self.catalog
+        ).select()
         assert not found.stopped_early and found.bound_ms_per_hour is not None
         assert found.saved_ms_per_hour <= found.bound_ms_per_hour * 1.0001
         return tuple(c.index.digest for c in found.chosen)
@@ -67,7 +70,7 @@ class _Case:
 
     def bytes(self, digests: tuple[str, ...]) -> int:
         indexes = [self.all[d].index for d in digests]
-        return sum(reserved_bytes(i, self.book.index_bytes(i) or 0) for i in indexes)
+        return sum(reserved_bytes(i, self.book.index_bytes(i) or 0, self.catalog) for i in indexes)
 
     def best(self, budget: float, most: int) -> float:
         return max(
