@@ -97,8 +97,9 @@ def _sums(stored: Sequence[StoredSuggestion]) -> str:
     found = [str(len(stored))]
     if saved_ms:
         found.append(f"{words.ms(saved_ms)} of database time per hour")
-    for kind, what in (("index", "new indexes"), ("drop_index", "freed")):
-        size = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == kind)
+    new = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == "index")
+    freed = sum(advice.freed_bytes(s.suggestion) for s in stored)
+    for size, what in ((new, "new indexes"), (freed, "freed")):
         if size:
             found.append(f"{words.byte_size(size)} {what}")
     return " · ".join(found)
