@@ -113,7 +113,9 @@ def migration_texts(suggestion: Suggestion) -> dict[str, str]:
 def is_of_a_schema(suggestion: Suggestion) -> bool:
     """Say whether it belongs into a migration: it changes what every copy of the schema has."""
     statements = statements_of(suggestion.ddl)
-    return bool(statements) and all(_OF_A_SCHEMA.match(s) for s in statements)
+    # Statistics that were created are empty before the next ANALYZE: it goes with them.
+    made = [s for s in statements if not re.match(r"ANALYZE\b", s)]
+    return bool(made) and all(_OF_A_SCHEMA.match(s) for s in made)
 
 
 def _is_outside(statements: tuple[str, ...]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from perfcore.advise.migration_text import statements_of
 from perfcore.types import Suggestion
 
 BIG_INDEX_BYTES = 1 << 30
@@ -87,27 +88,38 @@ def _setting(suggestion: Suggestion) -> Placed:
     if suggestion.ddl.startswith("SET LOCAL "):
         return Placed(Reader.DEVELOPER, "the application sets it in its own transaction")
     if _is_of_one_table(suggestion.ddl):
-        return Placed(Reader.RUN_NOW, "it changes when autovacuum looks at one table, at once")
+        return Placed(Reader.RUN_NOW, _OF_ONE_TABLE)
     return Placed(Reader.DECISION, "it changes memory or plans for every statement of the server")
 
 
 def _maintenance(suggestion: Suggestion) -> Placed:
-    ddl = suggestion.ddl
-    if re.match(r"(ANALYZE|CREATE STATISTICS)\b", ddl):
-        return Placed(Reader.RUN_NOW, "it reads a sample, and reads and writes go on")
-    if re.match(r"VACUUM\b(?!.*\bFULL\b)", ddl, re.DOTALL):
-        return Placed(Reader.RUN_NOW, "it cleans up while reads and writes go on")
-    if _is_of_one_table(ddl):
-        return Placed(Reader.RUN_NOW, "it changes when autovacuum looks at one table, at once")
-    if re.match(r"REINDEX (INDEX|TABLE) CONCURRENTLY ", ddl):
-        return _rebuild(suggestion)
-    if not ddl:
+    statements = statements_of(suggestion.ddl)
+    if not statements:
         return Placed(Reader.DECISION, "there is no one statement that does it")
-    return Placed(Reader.DECISION, "it may lock or rewrite a table")
+    if re.match(r"REINDEX (INDEX|TABLE) CONCURRENTLY ", statements[0]):
+        return _rebuild(suggestion)
+    known = [_why_online(s) for s in statements]
+    if all(known):
+        return Placed(Reader.RUN_NOW, known[0])
+    if any(re.match(r"VACUUM|CLUSTER|REINDEX|ALTER TABLE", s) for s in statements):
+        return Placed(Reader.DECISION, "it may lock or rewrite a table")
+    return Placed(Reader.DECISION, "it changes what others may rely on")
+
+
+def _why_online(statement: str) -> str:
+    """Return why a statement may be run at any time, empty where it may not."""
+    if re.match(r"(ANALYZE|CREATE STATISTICS)\b", statement):
+        return "it reads a sample, and reads and writes go on"
+    if re.match(r"VACUUM\b(?!.*\bFULL\b)", statement, re.DOTALL):
+        return "it cleans up while reads and writes go on"
+    return _OF_ONE_TABLE if _is_of_one_table(statement) else ""
+
+
+_OF_ONE_TABLE = "it changes when autovacuum looks at one table, at once"
 
 
 def _is_of_one_table(ddl: str) -> bool:
-    settings = re.match(r"ALTER TABLE .+? SET \(([^()]+)\)\s*$", ddl)
+    settings = re.match(r"ALTER TABLE .+? (?:SET|RESET) \(([^()]+)\)\s*$", ddl)
     return settings is not None and all(
         re.match(r"\s*(toast\.)?autovacuum_", each) for each in settings[1].split(",")
     )

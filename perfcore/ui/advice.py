@@ -34,9 +34,15 @@ def saved(suggestion: Suggestion) -> str:
     """
     if suggestion.saved_ms_per_hour > 0:
         return f"{words.ms(suggestion.saved_ms_per_hour)} of database time per hour"
-    if suggestion.kind == "drop_index" and suggestion.index_bytes:
-        return f"{words.byte_size(suggestion.index_bytes)} of disk and its upkeep on each write"
+    if freed := freed_bytes(suggestion):
+        return f"{words.byte_size(freed)} of disk and its upkeep on each write"
     return ""
+
+
+def freed_bytes(suggestion: Suggestion) -> int:
+    """Return the disk that dropping an index frees; a merge of two builds another instead."""
+    is_drop = suggestion.kind == "drop_index" and suggestion.ddl.startswith("DROP INDEX")
+    return (suggestion.index_bytes or 0) if is_drop else 0
 
 
 def heading(stored: StoredSuggestion, buttons: Callable[[StoredSuggestion], None]) -> None:
@@ -59,7 +65,7 @@ def head(suggestion: Suggestion) -> str:
     found = []
     if gain := saved(suggestion):
         found.append(f":green[saves {gain}]")
-    if suggestion.proposed:
+    if suggestion.proposed and not found:
         found.append(
             f"{words.plain(suggestion.present or words.NOTHING)} → "
             f"**{words.plain(suggestion.proposed)}**"

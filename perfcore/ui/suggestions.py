@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,8 +18,6 @@ VIEWS = ("suggestions", REJECTED, SILENT)
 STATES = ("open", "snoozed", "dismissed", "applied", "gone")
 _ANYBODY = "everybody"
 _ANY = "all kinds"
-# What the list is narrowed to, taken along when one suggestion is opened, and back.
-_FILTERS = ("reader", "state", "kind")
 
 _MEANING = {
     Reader.RUN_NOW: "Safe, online and taken back by its undo: test it, then run it.",
@@ -99,8 +97,9 @@ def _sums(stored: Sequence[StoredSuggestion]) -> str:
     found = [str(len(stored))]
     if saved_ms:
         found.append(f"{words.ms(saved_ms)} of database time per hour")
-    for kind, what in (("index", "new indexes"), ("drop_index", "freed")):
-        size = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == kind)
+    new = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == "index")
+    freed = sum(advice.freed_bytes(s.suggestion) for s in stored)
+    for size, what in ((new, "new indexes"), (freed, "freed")):
         if size:
             found.append(f"{words.byte_size(size)} {what}")
     return " · ".join(found)
@@ -139,14 +138,21 @@ def _buttons(stored: StoredSuggestion) -> None:
 
 
 def _open(suggestion_id: str) -> None:
-    kept = {name: frame.parameter(name) for name in _FILTERS}
-    frame.open_page("suggestions", suggestion=suggestion_id, **kept)
+    st.query_params["suggestion"] = suggestion_id
+
+
+def _close(*names: str) -> None:
+    """Take what was opened out of the URL; the filters stay in it."""
+    for name in names:
+        st.query_params.pop(name, None)
 
 
 def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
     """Draw one suggestion in full, with the way back to the list as it was narrowed."""
-    kept = {name: frame.parameter(name) for name in _FILTERS}
-    frame.link("suggestions", "All suggestions", icon=":material/arrow_back:", **kept)
+    st.button(
+        "All suggestions", icon=":material/arrow_back:", type="tertiary", key="all_suggestions",
+        on_click=_close, args=("suggestion",),
+    )  # fmt: skip
     stored = next((s for s in every if s.suggestion_id == suggestion_id), None)
     if stored is None:
         frame.nothing_here(
@@ -196,9 +202,7 @@ def rejected(found: Sequence[StoredRejection]) -> None:
                 "text": parts.text("The first of them", width="medium"),
             },
             key="rejections",
-            opens=lambda row: frame.open_page(
-                "suggestions", show=REJECTED, rejected=row["key"], of=queryid
-            ),
+            opens=_open_rejected,
             max_rows=18,
         )
 
@@ -208,8 +212,15 @@ def _weighed_for(queryid: int, found: Sequence[StoredRejection]) -> list[StoredR
     with st.container(horizontal=True, vertical_alignment="center"):
         label = f"Weighed for statement {queryid}"
         frame.link("query", label, icon=":material/database:", queryid=queryid)
-        frame.link("suggestions", "All candidates", icon=":material/close:", show=REJECTED)
+        st.button(
+            "All candidates", icon=":material/close:", type="tertiary", key="all_candidates",
+            on_click=_close, args=("of", "rejected"),
+        )  # fmt: skip
     return [r for r in found if any(s.queryid == queryid for s in r.statements)]
+
+
+def _open_rejected(row: Mapping[Any, Any]) -> None:
+    st.query_params["rejected"] = row["key"]
 
 
 def _key(stored: StoredRejection) -> str:

@@ -58,7 +58,8 @@ DROP = suggestion(
     "CREATE INDEX CONCURRENTLY unused_idx ON public.orders USING btree (note)",
 )
 STATISTICS = suggestion(
-    "CREATE STATISTICS s (dependencies) ON note, id FROM orders", "DROP STATISTICS s"
+    "CREATE STATISTICS s (dependencies) ON note, id FROM orders;\nANALYZE orders",
+    "DROP STATISTICS s",
 )
 NO_WAY_BACK = suggestion('ALTER TABLE "orders" SET (autovacuum_vacuum_scale_factor = 0.01)')
 ALL = (INDEX, TWO, DROP, STATISTICS, NO_WAY_BACK)

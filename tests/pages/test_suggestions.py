@@ -167,6 +167,17 @@ def test_plans_that_were_not_kept_are_explained(app: AppTest, seeded: Seeded, st
     assert "next round plans it again" in show(app, suggestion=INDEX_ID)
 
 
+def test_details_open_and_close_in_the_url(app: AppTest, seeded: Seeded) -> None:
+    show(app, kind="index")
+    app.button(f"details_{INDEX_ID}").click().run()
+    assert app.query_params["suggestion"] in (INDEX_ID, [INDEX_ID])
+    assert "**1 Finding**" in said(app) and "##### Run now" not in said(app)
+    app.button("all_suggestions").click().run()
+    assert "suggestion" not in app.query_params
+    words = said(app)
+    assert "##### Run now" in words and "Analyse orders" not in words
+
+
 def test_an_unknown_suggestion_leads_back(app: AppTest, seeded: Seeded) -> None:
     assert "This suggestion is not known" in show(app, suggestion="' OR 1")
 
@@ -258,6 +269,8 @@ def test_a_querys_page_leads_to_what_was_tried_for_it(app: AppTest, seeded: Seed
     words = show(app, show="rejected candidates", of="7003")
     assert "1 of 1 candidates" in words
     assert len(app.get("download_button")) == 0
+    app.button("all_candidates").click().run()
+    assert "3 of 3 candidates" in said(app)
     show(app, "query", queryid="7003")
     assert len(app.get("download_button")) > 0
 
