@@ -159,6 +159,9 @@ def _no_target() -> int:
 
 
 def _advise(config: Config, options: argparse.Namespace) -> int:
+    if options.dsn and options.explain is not None:
+        print("perfcore: --explain needs a target whose statements are stored", file=sys.stderr)
+        return WRONG_USE
     if options.dsn:
         return _advise_dsn(config, options)
     if options.workload:

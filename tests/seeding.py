@@ -620,6 +620,31 @@ def _suggestions(connection: psycopg.Connection[TupleRow], target_id: int, start
     )  # fmt: skip
     insert(
         connection,
+        "suggestion_plans",
+        [
+            {
+                "suggestion_id": p.suggestion_id, "fingerprint": p.fingerprint,
+                "statement": p.statement, "before": json.dumps(p.before),
+                "after": json.dumps(p.after),
+            }
+            for p in suggestion_plans()
+        ],
+    )  # fmt: skip
+    insert(
+        connection,
+        "rejections",
+        [
+            {
+                "target_id": target_id, "digest": r.index.digest,
+                "index_body": json.dumps(to_json(r.index)), "reason": r.reason,
+                "fingerprints": list(r.fingerprints), "index_bytes": r.index_bytes,
+                "saved_ms_per_hour": r.saved_ms_per_hour,
+            }
+            for r in rejections()
+        ],
+    )  # fmt: skip
+    insert(
+        connection,
         "silences",
         [
             {

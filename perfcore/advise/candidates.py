@@ -34,10 +34,11 @@ RARE_TOGETHER = 0.10
 RARE_NULL_TEST = 0.20
 MAX_STATES = 20  # distinct values of a column that tells a row's state
 MIN_CORRELATION = 0.95
+MIN_HASHED_BYTES = 24
 PAGE = 8192
 MIN_BRIN_BYTES = 4 * 1024 * 1024
 MOST_OF_TABLE = 0.5  # a partial index must leave out at least as much
-MAX_PER_USE = 16
+MAX_PER_USE = 24
 STALE_SHARE = 0.2
 STALE_ROWS = 1_000
 
@@ -241,6 +242,7 @@ class _Maker:
         yield from self._covering(btrees)
         yield from self._alternatives()
         yield from self._brin()
+        yield from self._hash()
 
     # B-trees
 
@@ -280,6 +282,7 @@ class _Maker:
         return any(p.operator in guesses for p in self.use.predicates)
 
     def _joins(self, order: list[OrderKey]) -> Iterator[Candidate | None]:
+        yield from self._joined_together()
         for join in _unique_joins(self.use.joins):
             yield self._btree([OrderKey(join.key)], "join")
             if self.equals:
@@ -289,6 +292,16 @@ class _Maker:
                 yield self._btree([OrderKey(join.key), *map(OrderKey, self.equals), *order], "join")
             elif self.ranges:
                 yield self._btree(map(OrderKey, [join.key, *self.equals, self.ranges[0]]), "join")
+
+    def _joined_together(self) -> Iterator[Candidate | None]:
+        """Propose all the columns that join one other table, the most selective first."""
+        others: dict[str, list[Key]] = {}
+        for join in self.use.joins:
+            others.setdefault(join.other_table, []).append(join.key)
+        for other in sorted(others):
+            keys = sorted(set(others[other]), key=lambda k: (-self._distinct(k), k))
+            if len(keys) > 1:
+                yield self._btree(map(OrderKey, keys), "join")
 
     def _order(self) -> list[OrderKey]:
         """Return the order without keys that an equality holds constant."""
@@ -495,10 +508,20 @@ class _Maker:
         slow = "Writes to a GIN index cost several times those to a B-tree."
         return Candidate(self._definition(keys, method="gin"), pattern, (*caveats, slow))
 
+    def _hash(self) -> Iterator[Candidate]:
+        """Propose a hash of a wide value that is only ever asked for whole."""
+        for key in self.equals[:1]:
+            column = self._column(key)
+            wide = column is not None and (column.avg_width_bytes or 0) >= MIN_HASHED_BYTES
+            if wide and self._distinct(key) > 0.5 * rows_of(self.table):
+                caveat = "A hash index finds equal values only: it serves no range, order or join."
+                definition = self._definition((IndexKey(key.expression),), method="hash")
+                yield Candidate(definition, "hash", (caveat,))
+
     def _brin(self) -> Iterator[Candidate]:
         if self.table.table_bytes < MIN_BRIN_BYTES:
             return
-        for key in self.ranges:
+        for key in dict.fromkeys((*self.ranges, *self.equals)):
             column = self._column(key)
             if column and abs(column.correlation or 0.0) >= MIN_CORRELATION:
                 caveat = (
@@ -593,6 +616,8 @@ def _share_of(predicate: Predicate, column: ColumnInfo) -> float:
     if predicate.operator is Operator.NOT_NULL:
         return 1 - nulls
     shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    if predicate.literals:
+        return sum(shares.get(v.strip("'"), 0.0) for v in predicate.literals)
     value = predicate.literal.strip("'")
     if column.type == "boolean":
         value = "t" if predicate.literal.lower() == "true" else "f"
@@ -618,6 +643,18 @@ def _truth_test(predicate: Predicate, column: ColumnInfo, most: float | None = N
     share = shares.get(predicate.literal.strip("'"), None)
     limit = RARE if most is None else most
     return f"{name} = {predicate.literal}" if share is not None and share < limit else ""
+
+
+def _list_test(predicate: Predicate, column: ColumnInfo) -> str:
+    """Return the test of a list of states, empty where they are not the states of a column."""
+    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    complete = sum(shares.values()) + (column.null_fraction or 0.0) > 0.99
+    if predicate.operator is not Operator.ANY or not complete or len(shares) > MAX_STATES:
+        return ""
+    if not predicate.literals or any(v.strip("'") not in shares for v in predicate.literals):
+        return ""
+    name = sql.Identifier(column.name).as_string(None)
+    return f"{name} IN ({', '.join(predicate.literals)})"
 
 
 def _unique_keys(keys: Iterable[Key]) -> tuple[Key, ...]:

@@ -7,12 +7,12 @@ can cost is known from them, because taking away what a plan does not use change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfcore.advise.candidates import Candidate
 from perfcore.advise.costs import CostBook
-from perfcore.advise.selection import Work, table_of
+from perfcore.advise.selection import Work
 from perfcore.advise.workload import Options
 from perfcore.types import IndexDefinition
 
@@ -40,23 +40,45 @@ class Configurations:
         self.unknown = [[(self.of(n), 0.0)] for n in range(len(self.works))]
 
     def of(self, number: int) -> Configuration:
-        """Return the candidates on the statement's tables."""
+        """Return the candidates that a plan of the statement may use."""
         work = self.works[number]
         return frozenset(
             digest
             for digest, candidate in self.candidates.items()
-            if table_of(candidate.index) in work.tables and digest not in self.book.failures
+            if work.may_use(candidate.index) and digest not in self.book.failures
         )
 
-    def explore(self, number: int) -> None:
-        """Learn how the statement would use its candidates, alone and together.
+    def explore(self, progress: Callable[[float], None]) -> None:
+        """Learn how the statements would use their candidates, all together, alone, and some.
 
-        With all of them the planner takes the best plan; without one that it took, the next
-        best. What these plans use are the configurations worth knowing.
+        The statement that can save most comes first: when the time ends, the others matter less.
         """
+        for number in range(len(self.works)):
+            self._ask_for_all(number)
+            progress(0.2 * number / len(self.works))
+        ordered = sorted(range(len(self.works)), key=lambda n: (-self._most_saved(n), n))
+        promising = [n for n in ordered if self._most_saved(n) > 0]
+        for place, number in enumerate(promising):
+            for digest in sorted(self.of(number)):
+                self.ask(number, frozenset([digest]))
+            progress(0.2 + 0.4 * place / len(promising))
+        for place, number in enumerate(promising):
+            self._explore(number)
+            progress(0.6 + 0.4 * place / len(promising))
+
+    def _ask_for_all(self, number: int) -> None:
         mine = self.of(number)
-        for digest in sorted(mine):
-            self.ask(number, frozenset([digest]))
+        _, cost = self.ask(number, mine)
+        self.unknown[number] = [(mine, cost)]
+
+    def _most_saved(self, number: int) -> float:
+        """Return what the statement saves at best, nothing where that is too little."""
+        least = min((cost for _, cost in self.useful(number)), default=None)
+        return 0.0 if least is None else self.saved_ms_per_hour(number, least)
+
+    def _explore(self, number: int) -> None:
+        """Learn the next best plans: those without an index that a better plan used."""
+        mine = self.of(number)
         pending, asked = [(mine, 0.0)], {mine}
         while pending and len(asked) <= _PLANS_A_STATEMENT:
             available, _ = pending.pop(0)

@@ -19,6 +19,7 @@ from perfcore.types import (
     Rejection,
     Silence,
     SilenceReason,
+    StatementGain,
     Suggestion,
     WorkloadStatement,
 )
@@ -42,10 +43,11 @@ def index_words(index: IndexDefinition) -> str:
 def explain(statement: WorkloadStatement, advice: Advice, *, target: str = "") -> str:
     """Return everything that a round says of one statement.
 
-    What helps it comes first, most saving before, then the candidates that were rejected, then
-    why there is nothing where there is nothing.
+    What helps it comes first, what saves it most before, then the candidates that were rejected,
+    then why there is nothing where there is nothing.
     """
-    chosen = [s for s in advice.suggestions if _gains(s, statement.fingerprint)]
+    helping = [s for s in advice.suggestions if _gains(s, statement.fingerprint)]
+    chosen = sorted(helping, key=lambda s: -_gain(s, statement.fingerprint).saved_ms_per_hour)
     rejected = [r for r in advice.rejections if statement.fingerprint in r.fingerprints]
     silence = next((s for s in advice.silences if s.fingerprint == statement.fingerprint), None)
     lines = list(_head(statement, target))
@@ -64,14 +66,18 @@ def _gains(suggestion: Suggestion, fingerprint: int) -> bool:
     return any(g.fingerprint == fingerprint for g in suggestion.statements)
 
 
+def _gain(suggestion: Suggestion, fingerprint: int) -> StatementGain:
+    return next(g for g in suggestion.statements if g.fingerprint == fingerprint)
+
+
 def _head(statement: WorkloadStatement, target: str) -> Iterator[str]:
     yield f"Statement {statement.queryid}" + (f" on {target}" if target else "")
     yield from _wrapped(statement.text)
     if statement.calls:
         spent_s = statement.mean_exec_time_ms * statement.calls_per_hour / 1000
         yield (
-            f"  {statement.calls_per_hour:,.0f} calls an hour at {statement.mean_exec_time_ms:,.2f}"
-            f" ms, together {spent_s:,.1f} s an hour"
+            f"  {statement.calls_per_hour:,.0f} calls an hour at "
+            f"{_ms(statement.mean_exec_time_ms)} ms, together {spent_s:,.1f} s an hour"
         )
     else:
         yield "  It did not run in the time that the advisor looks at."
@@ -80,10 +86,12 @@ def _head(statement: WorkloadStatement, target: str) -> Iterator[str]:
 def _suggestion(
     number: int, suggestion: Suggestion, fingerprint: int, advice: Advice
 ) -> Iterator[str]:
-    placed = place(suggestion)
+    placed, gain = place(suggestion), _gain(suggestion, fingerprint)
     yield f"{number}. {suggestion.title}"
     yield from _fact("Who", f"{placed.reader.value}: {placed.why}")
     yield from _fact("Finding", suggestion.finding.summary)
+    if any(g.saved_ms_per_hour > gain.saved_ms_per_hour for g in suggestion.statements):
+        yield "               of another statement, which it saves more"
     for label, value in suggestion.finding.numbers:
         yield f"               {label}: {value}"
     yield from _fact("Why", suggestion.reason.removeprefix(suggestion.finding.summary).strip())
@@ -92,7 +100,7 @@ def _suggestion(
     for each in suggestion.endpoints:
         yield from _fact(
             "Endpoint",
-            f"{each.service} {each.endpoint}: {each.saved_ms_per_request:,.1f} ms less a request, "
+            f"{each.service} {each.endpoint}: {_ms(each.saved_ms_per_request)} ms less a request, "
             f"{each.requests_per_hour:,.0f} requests an hour",
         )
     if suggestion.index_bytes:
@@ -127,8 +135,17 @@ def _exact(label: str, ddl: str) -> list[str]:
     return [f"   {label if not n else '':<10}{line}" for n, line in enumerate(lines)]
 
 
+def _ms(value: float) -> str:
+    """Return a time with three digits.
+
+    >>> _ms(0.0456), _ms(45.29), _ms(1234.5)
+    ('0.0456', '45.3', '1,234')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _gain_lines(suggestion: Suggestion, fingerprint: int) -> Iterator[str]:
-    gain = next(g for g in suggestion.statements if g.fingerprint == fingerprint)
+    gain = _gain(suggestion, fingerprint)
     if gain.cost_after < gain.cost_before:
         less = 100 * (1 - gain.cost_after / gain.cost_before)
         yield from _fact(
@@ -136,7 +153,8 @@ def _gain_lines(suggestion: Suggestion, fingerprint: int) -> Iterator[str]:
         )
     words = []
     if gain.mean_ms_after < gain.mean_ms_before:
-        words.append(f"{gain.mean_ms_before:,.1f} -> {gain.mean_ms_after:,.1f} ms a call")
+        before, after = _ms(gain.mean_ms_before), _ms(gain.mean_ms_after)
+        words.append(f"{before} -> {after} ms a call")
     if suggestion.saved_ms_per_hour > 0:
         more = len(suggestion.statements) - 1
         others = f" with {_count(more, 'more statement')}" if more else ""
@@ -169,7 +187,7 @@ def _rejection(rejection: Rejection) -> Iterator[str]:
     if rejection.index_bytes is not None:
         facts.append(f"{rejection.index_bytes / 1e6:,.1f} MB")
     yield from textwrap.wrap(
-        f"- {index_words(rejection.index)}: {rejection.reason}"
+        f"- {index_words(rejection.index)}: {rejection.reason.rstrip('.')}"
         + (f" ({', '.join(facts)})" if facts else ""),
         _WIDTH, initial_indent="   ", subsequent_indent="     ",
     )  # fmt: skip

@@ -71,10 +71,10 @@ class Optimum:
                 self._in_time(partial(look, chosen))
                 chosen = self._improve(self._best)
         if self.options.storage_budget_bytes is None:
-            chosen = self._improve(partial(self._smallest, chosen))
-        found = sorted((self.candidates[d] for d in chosen), key=lambda c: c.index.name)
+            chosen = self._trimmed(chosen)
+        found = tuple(sorted((self.candidates[d] for d in chosen), key=lambda c: c.index.name))
         return Selection(
-            tuple(found),
+            found,
             stopped_early=self.is_late,
             saved_ms_per_hour=self._saved(chosen),
             bound_ms_per_hour=self._bound(),
@@ -88,10 +88,8 @@ class Optimum:
             self.is_late = True
 
     def _explore(self) -> None:
-        for number in range(len(self.works)):
-            share = 0.3 + 0.4 * number / len(self.works)
-            self.progress(share, f"configurations of {number + 1} of {len(self.works)}")
-            self.known.explore(number)
+        words = f"asking how {len(self.works)} statements use {len(self.candidates)} candidates"
+        self.known.explore(lambda share: self.progress(0.3 + 0.45 * share, words))
 
     def _merge(self, chosen: Configuration) -> None:
         """Make candidates of pairs that plans use, and learn what they would do."""
@@ -123,6 +121,13 @@ class Optimum:
                 self.is_late = True
                 break
         return chosen
+
+    def _trimmed(self, chosen: Configuration) -> Configuration:
+        try:
+            return self._improve(partial(self._smallest, chosen))
+        except OutOfTime:
+            self.is_late = True
+            return chosen
 
     def _saved(self, chosen: Configuration) -> float:
         """Return what the set saves in an hour, less its writes."""
@@ -158,6 +163,8 @@ class Optimum:
         bare = min((c for u, c in useful if not self._covers(u)), default=work.base_cost)
         needed = self.options.min_gain * work.base_cost
         for needs, cost in useful:
+            if self.options.storage_budget_bytes is None and self._hashes(needs):
+                continue  # it saves room and does less: only a budget asks for that
             if self.options.storage_budget_bytes is None and self._covers(needs):
                 saved_ms = work.mean_ms_at(bare, 0.0) - work.mean_ms_at(cost, 0.0)
                 if bare - cost < needed or saved_ms < _LEAST_COVERING_MS:
@@ -166,6 +173,9 @@ class Optimum:
 
     def _covers(self, used: Configuration) -> bool:
         return any(self.candidates[d].index.include for d in used)
+
+    def _hashes(self, used: Configuration) -> bool:
+        return any(self.candidates[d].index.method == "hash" for d in used)
 
     def _smallest(self, best: Configuration) -> Configuration:
         """Return the smallest set with which no statement is much dearer than with the best.
@@ -179,20 +189,21 @@ class Optimum:
             if not used:
                 continue
             limit = max(cost * (1 + _TRIMMED_SHARE), cost + _TRIMMED_LEAST * work.base_cost)
-            ordered = self._orders(used)
+            must_not_sort = not self._sorts(work, used)
             rows += [
                 _Row(number, needs, other)
                 for needs, other in self._worthwhile(number)
-                if other <= limit and (self._orders(needs) or not ordered)
+                if other <= limit and not (must_not_sort and self._sorts(work, needs))
             ]
         names = self._names(rows)
         sizes = [(self._bytes(d) or 0) / 1e6 + 0.01 for d in names]
         answer = self._solve(names, rows, sizes + [0.0] * len(rows), all_of=True)
         return _taken(names, answer) or best
 
-    def _orders(self, used: Configuration) -> bool:
-        """Say whether an index ends a sort: that stays fast however many rows a key has."""
-        return any(self.candidates[d].pattern == "ordered" for d in used)
+    def _sorts(self, work: Work, used: Configuration) -> bool:
+        """Say whether the plan sorts: one that does not stays fast however many rows match."""
+        plan = self.book.plan(work.text, self.known.indexes(used))
+        return plan is None or any("Sort" in n.node_type for _, n in plan.root.walk())
 
     def _bound(self) -> float | None:
         """Return what no set of the candidates can save more than in an hour.

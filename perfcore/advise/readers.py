@@ -54,8 +54,10 @@ def _index(suggestion: Suggestion) -> Placed:
         return Placed(Reader.DECISION, "its build blocks writes to the table")
     if re.search(r"\bDROP\b", suggestion.ddl):
         return Placed(Reader.DECISION, "it drops an index as well")
-    if size is None or size >= BIG_INDEX_BYTES:
-        return Placed(Reader.DECISION, "it takes more than 1 GiB of disk, or nobody knows how much")
+    if size is None:
+        return Placed(Reader.DECISION, "how much disk it takes is not known")
+    if size >= BIG_INDEX_BYTES:
+        return Placed(Reader.DECISION, f"it takes {size / 1e9:,.1f} GB of disk")
     if _is_gin(suggestion) and upkeep >= HEAVY_GIN_MS_PER_HOUR:
         return Placed(Reader.DECISION, "a GIN index makes the many writes to this table dearer")
     if upkeep > MAX_UPKEEP_SHARE * suggestion.saved_ms_per_hour:

@@ -225,7 +225,7 @@ class Jobs:
         with self._twins_lock:
             yield self._twin(name, dsn).planner
         try:
-            hypopg = HypoPG(dsn)
+            hypopg = HypoPG(dsn, self._config.data_dir)
         except (PlanningFailed, TargetUnavailable):
             return
         with hypopg:

@@ -107,6 +107,7 @@ _SECRET_RELATIONS = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # refusals are raised anew each time
 def check_plannable(text: str) -> None:
     """Raise StatementRefused unless the text is one statement that may be EXPLAINed."""
     tokens = _checked(text)

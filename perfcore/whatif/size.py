@@ -11,6 +11,9 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+
+from psycopg import sql
 
 from perfcore.errors import PerfcoreError
 from perfcore.types import Catalog, ColumnInfo, IndexDefinition, TableInfo
@@ -66,6 +69,7 @@ def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> i
         rows = row_count(table) * _fraction(table, index.predicate)
     columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
     columns += [key_column(table, name, is_expression=False) for name in index.include]
+    columns = [_within(c, index.predicate) for c in columns]
     if index.method == "btree":
         pages = btree_pages(rows, columns, deduplicate=not index.unique and not index.include)
     elif index.method == "brin":
@@ -73,12 +77,29 @@ def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> i
     elif index.method == "hash":
         pages = 2 + 2 ** math.ceil(math.log2(max(2.0, rows / 307)))
     elif index.method == "gin":
-        pages = 2 + math.ceil(rows * sum(map(_gin_bytes_per_row, columns)) / PAGE)
+        per_row = sum(_gin_bytes_per_row(c) * (1 - (c.null_fraction or 0.0)) for c in columns)
+        pages = 2 + math.ceil(rows * per_row / PAGE)
     elif index.method == "bloom":
         pages = 1 + math.ceil(rows * 16 / PAGE)
     else:  # gist and spgist: a B-tree without deduplication, its pages two thirds full
         pages = math.ceil(btree_pages(rows, columns, deduplicate=False) * 1.4)
     return int(pages) * PAGE
+
+
+def _within(column: ColumnInfo, predicate: str) -> ColumnInfo:
+    """Return the column as it is in the rows of a predicate that lets no NULL of it pass."""
+    nulls = column.null_fraction or 0.0
+    if not 0 < nulls < 1 or f"{_quoted(column.name)} IS NOT NULL" not in predicate:
+        return column
+    distinct = column.n_distinct
+    if distinct is not None and distinct < 0:
+        distinct = max(-1.0, distinct / (1 - nulls))
+    freqs = tuple(f / (1 - nulls) for f in column.most_common_freqs)
+    return replace(column, null_fraction=0.0, n_distinct=distinct, most_common_freqs=freqs)
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
 
 
 def row_count(table: TableInfo) -> float:

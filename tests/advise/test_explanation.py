@@ -72,6 +72,21 @@ def test_a_statement_without_a_suggestion_is_told_why_and_what_was_tried() -> No
     assert_same(explain(STATEMENT, advice, target="shop"), "explanation_silent")
 
 
+def test_what_saves_this_statement_most_comes_first() -> None:
+    best = suggestions(1)[0]
+    (gain,) = best.statements
+    weaker = replace(gain, mean_ms_after=100.0)
+    other = replace(gain, fingerprint=1, calls_per_hour=9e9)
+    broad = replace(
+        best, suggestion_id="b", title="A broad one", saved_ms_per_hour=9e9,
+        statements=(other, weaker),
+    )  # fmt: skip
+    told = explain(STATEMENT, Advice((broad, best)))
+    assert told.index(f"1. {best.title}") < told.index("2. A broad one")
+    assert told.count("of another statement, which it saves more") == 1
+    assert told.index("2. A broad one") < told.index("of another statement")
+
+
 def test_ddl_is_told_to_the_letter() -> None:
     ddl = "CREATE INDEX i ON t (x) WHERE note = 'two  spaces and ' || 'more' AND " + "y" * 90
     told = explain(STATEMENT, Advice((replace(suggestions(1)[0], ddl=ddl),)))

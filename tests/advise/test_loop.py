@@ -55,6 +55,21 @@ def open_titles(store: str) -> list[tuple[str, str]]:
         return connection.execute("SELECT title, state FROM perfcore.suggestions").fetchall()
 
 
+def test_a_statement_is_explained_by_a_new_round(
+    store: str, shop_dsn: str, work_folder: Path
+) -> None:
+    record(store)
+    run_setup(shop_dsn)
+    given = config(store, reader_dsn(shop_dsn), work_folder)
+    assert loop.explain_statement(given, 4711, ["shop"]) == ""
+    assert open_titles(store) == []  # nobody was asked
+    told = loop.explain_statement(given, 11, ["shop"])
+    assert told.startswith("Statement 11 on shop\n  SELECT id, total, note FROM orders")
+    assert "600 calls an hour at 40 ms" in told
+    assert "1. Index orders (customer_id, created_at DESC)" in told
+    assert "Seq Scan on orders became" in told and "weighed and rejected" in told
+
+
 def test_the_twin_prices_what_the_collector_stored(
     store: str, shop_dsn: str, work_folder: Path
 ) -> None:

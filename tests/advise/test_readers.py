@@ -57,8 +57,8 @@ def test_what_changes_the_application_needs_a_developer(suggestion: Suggestion) 
 @pytest.mark.parametrize(
     ("suggestion", "why"),
     [
-        (replace(INDEX, index_bytes=BIG_INDEX_BYTES), "1 GiB"),
-        (replace(INDEX, index_bytes=None), "nobody knows"),
+        (replace(INDEX, index_bytes=BIG_INDEX_BYTES), "1.1 GB of disk"),
+        (replace(INDEX, index_bytes=None), "not known"),
         (replace(INDEX, write_ms_per_hour=6_001.0), "over a tenth"),
         (replace(INDEX, index=GIN, ddl=GIN.ddl(), write_ms_per_hour=1_000.0), "GIN"),
         (replace(INDEX, index=replace(ORDERS, unique=True)), "refuses rows"),
