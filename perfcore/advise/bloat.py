@@ -218,6 +218,7 @@ def _index(index: IndexInfo, table: TableInfo, found: Bloat, options: Options) -
         "Entries that were removed left pages nearly empty, and a B-tree gives back only pages "
         "that are wholly empty. Scans and the cache pay for it.",
         ddl=f"REINDEX INDEX CONCURRENTLY {name}",
+        index_bytes=int(found.fresh_bytes),
         present=size_words(found.present_bytes),
         proposed=f"about {size_words(found.fresh_bytes)}",
         verify=f"SELECT avg_leaf_density FROM pgstatindex('{index.schema}.{index.name}'), of the "

@@ -161,7 +161,7 @@ def _unread(server: ServerState, options: Options) -> Iterator[Suggestion]:
         "all of these rights; none of them lets the role change anything.",
         ddl=";\n".join(grants),
         undo=";\n".join(g.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM ") for g in grants),
-        present=f"{len(lacking)} parts not read",
+        present="a part not read" if len(lacking) == 1 else f"{len(lacking)} parts not read",
         proposed="all read",
         verify="perfcore doctor, and the next round of advice.",
     )

@@ -80,6 +80,13 @@ def test_the_twin_prices_what_the_collector_stored(
     assert "orders (customer_id, created_at DESC)" in loop.render_text(advice)
     assert not any("The twin plans" in c for s in advice.suggestions for c in s.caveats)
     assert ("Index orders (customer_id, created_at DESC)", "open") in open_titles(store)
+    # The server's own settings are read with the same role.
+    off = next(s for s in advice.suggestions if s.title == "Turn autovacuum on")
+    assert (off.present, off.proposed) == ("off", "on")
+    assert not [s for s in advice.suggestions if s.finding.kind == "unread"]
+    with connect(store) as connection:
+        kept = connection.execute("SELECT count(*) FROM perfcore.index_uses").fetchone()
+    assert kept is not None and kept[0] > 3
 
 
 @pytest.mark.fault(69)

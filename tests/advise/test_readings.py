@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from perfcore.advise.readings import Connection, observe
 from perfcore.advise.server_state import IndexUse, XidReading, is_on_this_host, memory_of_this_host
 from perfcore.codec import to_json
-from perfcore.db import connect
+from perfcore.db import connect, query
 from perfcore.store.targets import ensure_target
 from perfcore.types import Catalog, TableInfo
 from tests.advise.ailing import executed_plan, run
@@ -102,3 +102,16 @@ def test_a_server_on_this_host_is_known_by_its_process(dsn: str, tmp_path: Path)
     assert memory_of_this_host(limit) == 1 << 20
     limit.write_text("max\n")
     assert memory_of_this_host(limit) == memory_of_this_host(tmp_path / "none") > 1 << 20
+
+
+def test_the_queries_for_older_servers_give_the_same_columns(dsn15: str) -> None:
+    """The servers themselves are not here: their texts run on 15, which has all that they name."""
+    with connect(dsn15, autocommit=True) as server:
+        server.execute("CREATE EXTENSION pg_stat_statements")
+        for name in ("health_wal", "health_jit", "health_checkpoints", "health_reads"):
+            texts = {query(name, major * 10_000).format(schema="public") for major in (13, 14, 15)}
+            columns = [
+                [c.name for c in server.execute(text.encode(), {}).description or ()]
+                for text in sorted(texts)
+            ]
+            assert len({tuple(c) for c in columns}) == 1 and len(columns[0]) >= 2, name
