@@ -242,7 +242,7 @@ class _Accountant:
         self, suggestion: Suggestion, before: Mapping[int, float], whole: float
     ) -> SuggestionAccount:
         if suggestion.index is None:
-            return SuggestionAccount(suggestion, 0.0, 0.0)
+            return self._rewritten(suggestion, whole)
         alone = self._costs([suggestion.index], before)
         saved = self._weighed(before) - self._weighed(alone)
         changes = [Change(self._items[n].id, before[n], alone[n]) for n in before]
@@ -253,6 +253,20 @@ class _Accountant:
             helped=tuple(c for c in changes if c.cost_after < c.cost_before * (1 - _CHANGED)),
             hurt=tuple(c for c in changes if c.cost_after > c.cost_before * (1 + _CHANGED)),
         )
+
+    def _rewritten(self, suggestion: Suggestion, whole: float) -> SuggestionAccount:
+        """Return what a new wording saves; the totals are those of the statements as given."""
+        changes = tuple(
+            Change(self._items[g.fingerprint].id, g.cost_before, g.cost_after)
+            for g in suggestion.statements
+            if suggestion.kind == "rewrite" and g.cost_after < g.cost_before * (1 - _CHANGED)
+        )
+        saved = sum(
+            self._items[g.fingerprint].calls * (g.cost_before - g.cost_after)
+            for g in suggestion.statements
+            if changes
+        )
+        return SuggestionAccount(suggestion, saved, saved / whole if whole else 0.0, helped=changes)
 
     def _costs(
         self, indexes: Sequence[IndexDefinition], before: Mapping[int, float]

@@ -27,6 +27,7 @@ from perfcore.types import (
 # A statement that takes less is not rewritten on grounds that no cost shows.
 SLOW_MS = 5.0
 _MIN_SENT_BYTES = 10_000.0  # a call, of columns that nobody may want
+_DEEP_COST = 100.0  # of the planner's; a page that costs less lies not deep
 _MOST_INDEXES = 6  # of the statement's candidates, to see what they leave to gain
 
 
@@ -77,6 +78,8 @@ class RewriteAdvice:
         if rewrite.pricing is Pricing.FIRST_PAGE and not self._is_slow(statement):
             return None
         offer = self._priced(statement, rewrite)
+        if rewrite.pricing is Pricing.FIRST_PAGE and offer and offer.cost_before < _DEEP_COST:
+            return None
         if offer is None or not self._outlasts_indexes(statement, shape, offer):
             return None
         return offer

@@ -11,8 +11,10 @@ import psycopg
 import pytest
 
 from perfcore.advise.rewrites.membership import batch
-from perfcore.advise.rewrites.registry import RULES
+from perfcore.advise.rewrites.registry import RULES, rewrites_of
 from perfcore.advise.rewrites.rewrite import Equality
+from perfcore.advise.rewrites.writing import numbered
+from perfcore.advise.statement import plannable
 from perfcore.db import connect
 from perfcore.server.embedded import Cluster
 from perfcore.types import Catalog
@@ -251,6 +253,31 @@ def test_one_statement_for_many_keys(library: Library, sql: str, columns: str) -
 )
 def test_there_is_no_key_to_ask_many_of(library: Library, sql: str) -> None:
     assert batch(sql, library.catalog) == ""
+
+
+def test_texts_as_the_server_normalises_them(library: Library) -> None:
+    """Constants are `$n` there, some in places where the grammar wants a constant."""
+    connection = library.connection
+    connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+    connection.execute(
+        "SELECT pg_stat_statements_reset(0, oid, 0) FROM pg_database "
+        "WHERE datname = current_database()"
+    )
+    plain = [e for e in EXAMPLES if "$" not in e.sql]
+    for example in plain:
+        connection.execute(example.sql.encode())
+    rows = connection.execute(
+        "SELECT query FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database "
+        "WHERE datname = current_database()) AND query LIKE 'SELECT%%'"
+    ).fetchall()
+    seen = set()
+    for (text,) in rows:
+        for rewrite in rewrites_of(text, library.catalog):
+            connection.execute(
+                f"EXPLAIN (GENERIC_PLAN) {plannable(numbered(rewrite.sql))}".encode()
+            )
+            seen.add(rewrite.rule)
+    assert len(rows) >= len(plain) and len(seen) > 10, seen
 
 
 # What differs on purpose
