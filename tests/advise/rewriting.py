@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from perfcore.advise.rewrites.registry import RULES, rewrites_of
 from perfcore.advise.rewrites.rewrite import Equality, Rewrite
 from perfcore.advise.rewrites.writing import numbered
 from perfcore.advise.statement import plannable
+from perfcore.db import connect
+from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
 from perfcore.types import Catalog
+from perfcore.whatif.catalog import read_catalog
 
 SCHEMA = (Path(__file__).parent / "rewriting.sql").read_text(encoding="utf-8")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "rewrites.md"
@@ -729,3 +733,57 @@ NOT_REWRITTEN: tuple[tuple[str, str, str], ...] = (
     ("select_star", "SELECT * FROM shelves", "narrow rows"),
     ("select_star", "SELECT id, sender FROM letters", "no star"),
 )
+
+SHOWN = {
+    "keyset": "SELECT id, title FROM books WHERE kind = $1 ORDER BY title DESC LIMIT 20 OFFSET $2",
+    "range": "SELECT id FROM books WHERE date_trunc('day', published) = $1",
+    "column_cast": "SELECT id FROM books WHERE id::text = $1",
+    "any_array": "SELECT id FROM books WHERE author_id IN ($1 /*, ... */)",
+    "random_order": "SELECT id FROM sales ORDER BY random() LIMIT 5",
+    "select_star": "SELECT * FROM letters WHERE sender = $1",
+}
+MARK = "<!-- written by `python -m tests.advise.rewriting` -->"
+
+
+def examples_text(catalog: Catalog) -> str:
+    """Return the document's examples, one for each rule."""
+    first = {e.rule: e.sql for e in reversed(EXAMPLES)} | SHOWN
+    return "\n".join(_example_text(rule, first[rule], catalog) for rule in RULES)
+
+
+def _example_text(rule: str, sql: str, catalog: Catalog) -> str:
+    found = rewrite_by(rule, sql, _large(catalog) if rule == "random_order" else catalog)
+    assert found is not None, rule
+    ddl = [found.setup, *(i.ddl() for i in found.indexes)]
+    more = "".join(f"\n{d};" for d in ddl if d)
+    return (
+        f"### `{rule}`\n\n{found.title}. {found.why}\n\n```sql\n{sql};\n```\n\n"
+        f"becomes\n\n```sql\n{found.sql};{more}\n```\n\n{found.obligation}\n"
+    )
+
+
+def _large(catalog: Catalog) -> Catalog:
+    tables = tuple(
+        replace(t, row_count=1e6, live_rows=1_000_000) if t.name == "sales" else t
+        for t in catalog.tables
+    )
+    return replace(catalog, tables=tables)
+
+
+def main() -> None:
+    """Write the examples into the document."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        binaries = wheel_binaries(folder)
+        with Cluster(folder / "pg", binaries, THROWAWAY_SETTINGS, durable=False) as cluster:
+            with connect(cluster.dsn(), autocommit=True) as connection:
+                connection.execute(SCHEMA.encode())
+                connection.execute("ANALYZE")
+                text = examples_text(read_catalog(connection))
+    head = DOCUMENT.read_text(encoding="utf-8").split(MARK)[0]
+    DOCUMENT.write_text(f"{head}{MARK}\n\n{text}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -20,12 +20,15 @@ from perfcore.server.embedded import Cluster
 from perfcore.types import Catalog
 from perfcore.whatif.catalog import read_catalog
 from tests.advise.rewriting import (
+    DOCUMENT,
     EXAMPLES,
+    MARK,
     NOT_REWRITTEN,
     SCHEMA,
     Example,
     Values,
     are_same,
+    examples_text,
     rewrite_by,
     run,
 )
@@ -92,6 +95,14 @@ def test_what_would_change_the_rows_is_left_alone(
     if "$" not in sql:
         run(library.connection, sql)  # it is a statement of this server
     assert rewrite_by(rule, sql, library.catalog) is None, why
+
+
+def test_the_document_shows_what_the_code_writes(library: Library) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    head, examples = text.split(MARK)
+    assert examples.strip() == examples_text(library.catalog).strip()
+    listed = re.findall(r"^\| `(\w+)` \|", head, re.MULTILINE)
+    assert listed == list(RULES)
 
 
 def test_every_rule_has_examples_of_both_kinds() -> None:
@@ -164,6 +175,7 @@ def test_keyset_pages_are_the_pages_of_offset(
         page = run_rows(library, found.sql, last)
         assert page == _page(library, ordered, number * size), (number, last, found.sql)
     assert number > 3 and not page
+    assert "NULLS" not in found.sql  # no plain index has them so
 
 
 def _page(library: Library, sql: str, offset: int) -> list[tuple[Any, ...]]:

@@ -49,7 +49,7 @@ def keyset(parsed: Parsed) -> Rewrite | None:
         return None
     new = tree.copy()
     new.set("offset", None)
-    ordered = [exp.Ordered(this=k.column.copy(), desc=k.descending) for k in whole[len(keys) :]]
+    ordered = [_as_ordered(k) for k in whole[len(keys) :]]
     new.args["order"].set("expressions", [*new.args["order"].expressions, *ordered])
     set_where(new, [*where_conjuncts(new), _after(whole)])
     names = ", ".join(brief(k.column) + (" DESC" if k.descending else "") for k in whole)
@@ -73,6 +73,11 @@ def keyset(parsed: Parsed) -> Rewrite | None:
         pricing=Pricing.FIRST_PAGE,
         indexes=_ordered_index(table, whole),
     )
+
+
+def _as_ordered(key: _Key) -> exp.Ordered:
+    # Without `nulls_first` the writer adds NULLS LAST, which no plain index has.
+    return exp.Ordered(this=key.column.copy(), desc=key.descending, nulls_first=key.descending)
 
 
 def _skips_rows(tree: exp.Expr) -> bool:

@@ -211,8 +211,8 @@ def _as_range(
     conditions = [found.unless.strip()] if found.unless else []
     if field.column.type == _ZONED:
         conditions.append(
-            "The time zone's clocks are never set back at midnight or over it, as those of "
-            "Havana, the Azores and Cairo are."
+            "The time zone's clocks never pass midnight twice, as those of Havana and the Azores "
+            "do in autumn."
         )
     zoned = field.column.type == _ZONED
     zone = " Days are those of the session's TimeZone in both forms." if zoned else ""
