@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from perfcore.advise.candidates import propose, rows_of
 from perfcore.advise.costs import CostBook
@@ -39,6 +39,12 @@ class _Offer:
     cost_before: float
     cost_after: float
     indexes: tuple[IndexDefinition, ...] = ()  # that it needs
+    cost_now: float = 0.0  # of the old wording as things are, where indexes are proposed for it
+
+    @property
+    def saved_share(self) -> float:
+        """Return the share of the time that the statement takes now."""
+        return (self.cost_before - self.cost_after) / (self.cost_now or self.cost_before)
 
     @property
     def is_priced(self) -> bool:
@@ -66,7 +72,7 @@ class RewriteAdvice:
             for rewrite in rewrites_of(statement.text, self.catalog)
             if (offer := self._offer(statement, shape, rewrite)) is not None
         ]
-        best = min(offers, key=lambda o: o.cost_after / o.cost_before, default=None)
+        best = max(offers, key=lambda o: o.saved_share, default=None)
         return [self._suggestion(statement, best)] if best is not None else []
 
     def _offer(
@@ -80,9 +86,7 @@ class RewriteAdvice:
         offer = self._priced(statement, rewrite)
         if rewrite.pricing is Pricing.FIRST_PAGE and offer and offer.cost_before < _DEEP_COST:
             return None
-        if offer is None or not self._outlasts_indexes(statement, shape, offer):
-            return None
-        return offer
+        return self._beside_indexes(statement, shape, offer) if offer is not None else None
 
     def _is_slow(self, statement: WorkloadStatement) -> bool:
         return statement.mean_exec_time_ms >= SLOW_MS
@@ -134,26 +138,31 @@ class RewriteAdvice:
     def _saves_enough(self, before: float, after: float) -> bool:
         return after <= before * (1 - self.options.min_gain)
 
-    def _outlasts_indexes(
+    def _beside_indexes(
         self, statement: WorkloadStatement, shape: StatementShape, offer: _Offer
-    ) -> bool:
-        """Say whether the gain is there with the statement's candidate indexes, too.
+    ) -> _Offer | None:
+        """Return the offer with what it saves once the statement's candidate indexes are there.
 
-        Where an index makes the old wording as fast, the index is the better advice.
+        Where an index makes the old wording as fast, the index is the better advice. What it
+        saves is promised for the index; for the rewrite only the rest is.
         """
         proposal = propose(shape, self.catalog, min_table_rows=self.options.min_table_rows)
         indexes = [c.index for c in proposal.candidates][:_MOST_INDEXES]
         old, new = self._texts(statement, offer.rewrite)
         before = self.book.cost(old, indexes) if indexes else None
         if before is None:
-            return True
+            return offer
         after = self.book.cost(new, {i.digest: i for i in (*indexes, *offer.indexes)}.values())
-        return after is not None and self._saves_enough(before, after)
+        if after is None or not self._saves_enough(before, after):
+            return None
+        if not self._saves_enough(offer.cost_before, before):
+            return offer
+        return replace(offer, cost_before=before, cost_after=after, cost_now=offer.cost_before)
 
     def _suggestion(self, statement: WorkloadStatement, offer: _Offer) -> Suggestion:
         rewrite = offer.rewrite
         mean = statement.mean_exec_time_ms
-        after_ms = max(self.options.floor_ms, mean * offer.cost_after / offer.cost_before)
+        after_ms = max(self.options.floor_ms, mean * (1 - offer.saved_share))
         gain = gain_of(statement, offer.cost_before, offer.cost_after, min(mean, after_ms))
         sizes = [self.book.index_bytes(i) or 0 for i in offer.indexes if not rewrite.setup]
         return Suggestion(
@@ -187,7 +196,7 @@ class RewriteAdvice:
             return f"{mean}." if mean else "By the planner's cost it is one of the slow ones."
         costs = (
             f"in the new form the planner's cost is {offer.cost_after:,.0f} instead of "
-            f"{offer.cost_before:,.0f}."
+            f"{offer.cost_before:,.0f}{_beside(offer)}."
         )
         return f"{mean}; {costs}" if mean else costs[0].upper() + costs[1:]
 
@@ -211,6 +220,15 @@ def _rests_on(offer: _Offer) -> str:
             "in the statement, or of a tenth of all rows where the depth is a parameter."
         )
     return "The index below is part of it." if offer.indexes else ""
+
+
+def _beside(offer: _Offer) -> str:
+    if not offer.cost_now:
+        return ""
+    return (
+        f", both with the indexes proposed for the statement, whose cost now is "
+        f"{offer.cost_now:,.0f}; promised is what the new form saves beyond the indexes"
+    )
 
 
 def _ddl(offer: _Offer) -> str:

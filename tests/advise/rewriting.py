@@ -74,6 +74,15 @@ def run(
             return f"error {error.sqlstate}"
 
 
+def names_of(connection: psycopg.Connection[Any], sql: str) -> list[str]:
+    """Return the names of the columns, "?column?" for those without one."""
+    text = plannable(numbered(sql))
+    nulls = [None] * max((int(n) for n in re.findall(r"\$(\d+)", text)), default=0)
+    with RawCursor(connection) as cursor:
+        cursor.execute(text.encode(), nulls)
+        return [column.name for column in cursor.description or ()]
+
+
 def are_same(a: list[tuple[Any, ...]] | str, b: list[tuple[Any, ...]] | str) -> bool:
     """Compare as multisets."""
     if isinstance(a, str) or isinstance(b, str):
@@ -355,6 +364,10 @@ EXAMPLES: tuple[Example, ...] = (
         "AND kind = $1) FROM authors ORDER BY id",
         NOVEL,
         ordered=True,
+    ),
+    Example(
+        "grouped_join",
+        "SELECT a.id, (SELECT count(*) FROM books b WHERE b.author_id = a.id) FROM authors a",
     ),
     Example(
         "grouped_join",

@@ -29,6 +29,7 @@ from tests.advise.rewriting import (
     Values,
     are_same,
     examples_text,
+    names_of,
     rewrite_by,
     run,
 )
@@ -77,6 +78,15 @@ def _check(library: Library, example: Example) -> None:
         before = run(library.connection, example.sql, values)
         after = run(library.connection, found.sql, values)
         assert not are_same(before, after), (values, found.sql, before)
+
+
+def test_the_columns_keep_their_names(library: Library) -> None:
+    for example in EXAMPLES:
+        found = rewrite_by(example.rule, example.sql, library.catalog)
+        assert found is not None
+        before = names_of(library.connection, example.sql)
+        after = names_of(library.connection, found.sql)
+        assert "?column?" in before or before == after, (example.sql, before, after)
 
 
 def _in_zone(library: Library, zone: str) -> None:

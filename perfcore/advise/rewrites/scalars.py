@@ -174,7 +174,9 @@ def _kept_name(node: exp.Subquery, replacement: exp.Expr) -> exp.Expr:
     if not isinstance(node.parent, exp.Select) or node.arg_key != "expressions":
         return replacement
     value = node.unnest().expressions[0]
-    name = node.alias or value.alias_or_name or _function_name(value)
+    given = value.alias if isinstance(value, exp.Alias) else ""
+    column = value.name if isinstance(value, exp.Column) else ""
+    name = node.alias or given or column or _function_name(value)
     if isinstance(replacement, exp.Column) and replacement.name == name:
         return replacement
     return exp.alias_(replacement, exp.to_identifier(name)) if name else replacement
