@@ -1,7 +1,7 @@
 """What was changed and tested, and what came of it: Perfcore's memory."""
 
 from perfcore.store import read
-from perfcore.ui import frame, ledger, parts
+from perfcore.ui import calibration, frame, ledger, parts
 
 changes = frame.read(read.changes)
 trials = frame.read(read.trials)
@@ -16,6 +16,7 @@ if not changes:
 for number, change in enumerate(changes):
     named = str(change.change_id) == chosen
     ledger.card(change, frame.view(), is_open=named or (not chosen and number == 0))
+calibration.section(frame.read(read.gains))
 if trials:
     with parts.card("Trials", "click a row to open it"):
         ledger.trials(trials)

@@ -51,9 +51,7 @@ with board.card("Suggestions"):
         query.findings(found)
     else:
         st.markdown(query.silence(frame.read(read.silences), detail))
-    frame.link(
-        "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
-    )
+    query.advised(detail, frame.read(read.rejections, detail.target_id, detail.fingerprint))
 
 query_plans.plans(
     stored,

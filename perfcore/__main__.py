@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     advise.add_argument("--time-limit-s", type=_positive, default=60.0, metavar="N")
     advise.add_argument("--format", choices=("text", "json"), default="text")
     advise.add_argument(
+        "--explain", type=int, metavar="QUERYID",
+        help="say everything of this one statement instead: what was tried, what was rejected",
+    )  # fmt: skip
+    advise.add_argument(
         "--every", type=float, default=0, metavar="S", help="go on, every S seconds"
     )
     advise.set_defaults(run=_advise)
@@ -155,6 +159,9 @@ def _no_target() -> int:
 
 
 def _advise(config: Config, options: argparse.Namespace) -> int:
+    if options.dsn and options.explain is not None:
+        print("perfcore: --explain needs a target whose statements are stored", file=sys.stderr)
+        return WRONG_USE
     if options.dsn:
         return _advise_dsn(config, options)
     if options.workload:
@@ -173,6 +180,8 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
     names = [name for name, _ in config.targets if options.target in ("", name)]
     if not names:
         return _no_target()
+    if options.explain is not None:
+        return _explain(config, options, names)
     found = 0
     for name in names:
         advice = loop.advise_target(config, name, _limits(config, options))
@@ -180,6 +189,22 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
         text = options.format == "text"
         print(loop.render_text(advice) if text else json.dumps(to_json(advice), indent=2))
     return SUGGESTIONS_FOUND if found else NOTHING_TO_DO
+
+
+def _explain(config: Config, options: argparse.Namespace, names: list[str]) -> int:
+    """Print all that a new round says of one statement."""
+    from perfcore.advise import loop
+
+    text = loop.explain_statement(config, options.explain, names, _limits(config, options))
+    if text:
+        print(text, end="")
+        return NOTHING_TO_DO
+    print(
+        f"perfcore: no statement {options.explain} was read from {', '.join(names)}\n"
+        "hint: --explain takes a queryid of pg_stat_statements; the Queries page shows them",
+        file=sys.stderr,
+    )
+    return WRONG_USE
 
 
 def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
@@ -194,7 +219,12 @@ def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
     if items is None:
         items = read_server(options.dsn)
     account = advise_dsn(
-        options.dsn, items, config.data_dir, _limits(config, options), progress=_Progress()
+        options.dsn,
+        items,
+        config.data_dir,
+        _limits(config, options),
+        is_recorded=options.workload is None,
+        progress=_Progress(),
     )
     text = options.format == "text"
     print(account_text(account) if text else json.dumps(account_json(account), indent=2))

@@ -27,6 +27,8 @@ VIOLET = "#9061f9"
 ORANGE = "#e0742b"
 AMBER = "#c98a0c"
 RED = "#e5484d"
+TEAL = "#0e93a8"
+PINK = "#d6409f"
 GREY = "#8491a5"
 _GRID = "rgba(132,145,165,0.22)"
 # Dots make single points visible; beyond this many the line is enough.
@@ -356,6 +358,108 @@ def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) 
     ]
     layout["legend"]["traceorder"] = "reversed"
     return {"data": data, "layout": layout}
+
+
+def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
+    """Return a point per observation: promised share of time saved against the delivered one.
+
+    Wants columns promised, delivered, low, high (shares, 1 is all of the time), kind, evidence
+    and label. Kinds take colours in their order, the evidence a shape; on the dotted line a
+    promise was kept. What takes half as long again or longer lies on the lower edge. The legend
+    gets its room beside `height`.
+    """
+    kinds = sorted(set(frame["kind"]))
+    data = [
+        _observed(points, str(kind), str(evidence), _kind_colour(kinds.index(kind)))
+        for (kind, evidence), points in frame.groupby(["kind", "evidence"])
+    ]
+    data += [_key(kind, "square", _kind_colour(n)) for n, kind in enumerate(kinds)]
+    evidences = sorted(set(frame["evidence"]))
+    layout = _layout(height + 25 * math.ceil((len(kinds) + len(evidences)) / 2))
+    least = min(0.0, float(frame[["low", "delivered"]].min().min()))
+    lowest = max(_FLOOR, least) * 100 - 5
+    layout["xaxis"] = {**_share_axis("promised by the planner"), "range": [-3, 106]}
+    layout["yaxis"] = {**_share_axis("delivered"), "range": [lowest, 106]}
+    layout["shapes"] = [
+        {
+            "type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100, "layer": "below",
+            "line": {"color": GREY, "width": 1.5, "dash": "dot"},
+        }
+    ]  # fmt: skip
+    note = _quiet_note("promise kept", 28)
+    layout["annotations"] = [
+        {**note, "xref": "x", "xanchor": "right", "y": 28, "yref": "y", "yanchor": "bottom"}
+    ]
+    data += [_key(e, _SHAPES.get(e, "square"), GREY) for e in evidences]
+    return {"data": data, "layout": layout}
+
+
+# What lost more is drawn there; the hover tells how much.
+_FLOOR = -0.5
+_KIND_COLOURS = (BLUE, GREEN, VIOLET, ORANGE, TEAL, PINK, AMBER)
+_SHAPES = {"measured": "circle-open", "proven": "diamond"}
+
+
+def _kind_colour(place: int) -> str:
+    return _KIND_COLOURS[place] if place < len(_KIND_COLOURS) else GREY
+
+
+def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> dict[str, Any]:
+    values = {c: 100 * points[c].to_numpy(dtype=float) for c in ("delivered", "low", "high")}
+    shown = values["delivered"].clip(min=100 * _FLOOR)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": html.escape(kind),
+        "legendgroup": kind,
+        "showlegend": False,
+        "x": 100 * points["promised"].to_numpy(dtype=float),
+        "y": shown,
+        "marker": {
+            "color": colour,
+            "symbol": _SHAPES.get(evidence, "square"),
+            "size": 11 if evidence == "proven" else 9,
+            "line": {"color": colour, "width": 2},
+        },
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": (values["high"] - shown).clip(min=0),
+            "arrayminus": (shown - values["low"]).clip(min=0),
+            "thickness": 1,
+            "width": 3,
+            "color": _faded(colour, 0.55),
+        },
+        "customdata": [
+            [html.escape(_cut(str(label), 80)), delivered, low, high]
+            for label, delivered, low, high in zip(
+                points["label"], values["delivered"], values["low"], values["high"], strict=True
+            )
+        ],
+        "hovertemplate": (
+            f"%{{customdata[0]}}<br>{html.escape(kind)}, {html.escape(evidence)}<br>"
+            "promised %{x:.0f} % less time, delivered %{customdata[1]:.0f} % "
+            "(%{customdata[2]:.0f} to %{customdata[3]:.0f} %)<extra></extra>"
+        ),
+    }
+
+
+def _key(name: str, symbol: str, colour: str) -> dict[str, Any]:
+    """Return an entry of the legend with no point of its own."""
+    return {
+        "type": "scatter", "mode": "markers", "name": html.escape(name), "legendgroup": name,
+        "x": [None], "y": [None], "hoverinfo": "skip",
+        "marker": {
+            "color": colour, "symbol": symbol, "size": 9, "line": {"color": colour, "width": 2}
+        },
+    }  # fmt: skip
+
+
+def _share_axis(title: str) -> dict[str, Any]:
+    return {
+        **_axis(), "title": {"text": f"{title}: time saved", "font": {"size": 11}},
+        "ticksuffix": " %", "nticks": 6, "zeroline": True, "zerolinecolor": _GRID,
+    }  # fmt: skip
 
 
 def _time_figure(

@@ -66,6 +66,21 @@ def _dsns(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _megabytes(text: str) -> tuple[tuple[str, int], ...]:
+    """Return (name, megabytes) pairs from "name=megabytes …".
+
+    >>> _megabytes("shop=16384 crm=8192")
+    (('shop', 16384), ('crm', 8192))
+    """
+    pairs = []
+    for word in text.split():
+        name, separator, megabytes = word.partition("=")
+        if not separator or not name or not megabytes.isdigit() or not int(megabytes):
+            raise ValueError("write each target as name=megabytes")
+        pairs.append((name, int(megabytes)))
+    return tuple(pairs)
+
+
 SETTINGS = (
     Setting(
         "PERFCORE_STORE", "", "DSN",
@@ -78,6 +93,11 @@ SETTINGS = (
     Setting(
         "PERFCORE_APPLY_DSNS", "", "name=DSN …",
         "Per target the DSN that may create and drop indexes; none: nothing is changed.", _dsns,
+    ),
+    Setting(
+        "PERFCORE_TARGET_MEMORY_MB", "", "name=MB …",
+        "Per target the memory of its host; known by itself where that is this host.",
+        _megabytes,
     ),
     Setting(
         "PERFCORE_CANCEL", "off", "on or off",
@@ -164,6 +184,10 @@ class Config:
     @property
     def apply_dsns(self) -> dict[str, str]:
         return dict(self.values["PERFCORE_APPLY_DSNS"])
+
+    @property
+    def target_memory_mb(self) -> tuple[tuple[str, int], ...]:
+        return tuple(self.values["PERFCORE_TARGET_MEMORY_MB"])
 
     @property
     def cancel(self) -> bool:

@@ -10,7 +10,8 @@
     ├── PlanningFailed         the planner answered with an error, or not at all
     ├── PlanUnreadable         what was pasted is not a plan, or too large for one
     ├── TrialFailed            a trial in the lab cannot be carried out
-    └── ChangeRefused          an index change must not be made as things stand
+    ├── ChangeRefused          an index change must not be made as things stand
+    └── DecisionRefused        what a person decided about a suggestion cannot be kept
 
 A message names the thing, shows the value and gives the remedy.
 """
@@ -62,3 +63,7 @@ class TrialFailed(PerfcoreError):
 
 class ChangeRefused(PerfcoreError):
     """The index change must not be made as things stand."""
+
+
+class DecisionRefused(PerfcoreError, ValueError):
+    """What a person decided about a suggestion cannot be kept."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from psycopg import sql
 
@@ -119,10 +121,14 @@ class IndexDefinition:
     include: tuple[str, ...] = ()
     predicate: str = ""  # SQL text of a partial index's WHERE
     unique: bool = False
+    pages_per_range: int | None = None  # of a BRIN index; None: PostgreSQL's own 128
 
     @property
     def name(self) -> str:
         """Return a readable name of at most 63 bytes, hashed where it would be ambiguous."""
+        return _name(self)
+
+    def _make_name(self) -> str:
         parts = [k.expression if not k.is_expression else "expr" for k in self.keys]
         plain = self.method == "btree" and not self.include and not self.predicate
         exact = plain and all(not k.is_expression and not k.descending for k in self.keys)
@@ -137,10 +143,13 @@ class IndexDefinition:
     @property
     def digest(self) -> str:
         """Return what identifies the definition, whatever its name."""
-        return hashlib.sha256(self.body().encode()).hexdigest()[:16]
+        return _digest(self)
 
     def body(self) -> str:
         """Return the DDL from the table on, the part that decides what the index is."""
+        return _body(self)
+
+    def _compose(self) -> str:
         text = sql.SQL("{} USING {} ({})").format(
             sql.Identifier(self.schema, self.table),
             sql.SQL(self.method),
@@ -150,6 +159,8 @@ class IndexDefinition:
             text += sql.SQL(" INCLUDE ({})").format(
                 sql.SQL(", ").join(sql.Identifier(c) for c in self.include)
             )
+        if self.pages_per_range is not None:
+            text += sql.SQL(" WITH (pages_per_range = {})").format(self.pages_per_range)
         if self.predicate:
             text += sql.SQL(" WHERE {}").format(sql.SQL(self.predicate))
         return text.as_string(None)
@@ -161,11 +172,26 @@ class IndexDefinition:
         ident = sql.Identifier(name or self.name).as_string(None)
         return f"{words}{how} {ident} ON {self.body()}"
 
-    def undo(self, *, name: str = "") -> str:
+    def undo(self, *, concurrently: bool = True, name: str = "") -> str:
         """Return the DROP INDEX that takes it back."""
-        return "DROP INDEX CONCURRENTLY " + sql.Identifier(
-            self.schema, name or self.name
-        ).as_string(None)
+        how = "CONCURRENTLY " if concurrently else ""
+        return f"DROP INDEX {how}" + sql.Identifier(self.schema, name or self.name).as_string(None)
+
+
+# An advisor asks for these a hundred thousand times, of a few hundred indexes.
+@lru_cache(maxsize=8192)
+def _body(index: IndexDefinition) -> str:
+    return index._compose()
+
+
+@lru_cache(maxsize=8192)
+def _digest(index: IndexDefinition) -> str:
+    return hashlib.sha256(_body(index).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8192)
+def _name(index: IndexDefinition) -> str:
+    return index._make_name()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +208,7 @@ class ColumnInfo:
     most_common_values: tuple[str, ...] = ()
     most_common_freqs: tuple[float, ...] = ()
     histogram_bounds: tuple[str, ...] = ()
+    deduplicates: bool | None = None  # whether a B-tree keeps equal values once; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +272,15 @@ class TableInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewInfo:
+    """A view, its definition with every name in full."""
+
+    schema: str
+    name: str
+    definition: str  # pg_get_viewdef()
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """What a target's catalogue said at one instant: tables and what is kept like them."""
 
@@ -254,6 +290,12 @@ class Catalog:
     tables: tuple[TableInfo, ...]
     stats_since: datetime | None = None  # pg_stat_database.stats_reset, or the server's start
     extensions: tuple[str, ...] = ()
+    views: tuple[ViewInfo, ...] = ()
+
+    def view(self, name: str, schema: str = "") -> ViewInfo | None:
+        """Return a view by name; without a schema the first match, `public` before others."""
+        found = [v for v in self.views if v.name == name and (not schema or v.schema == schema)]
+        return min(found, key=lambda v: (v.schema != "public", v.schema), default=None)
 
     def table(self, name: str, schema: str = "") -> TableInfo | None:
         """Return a table by name; without a schema the first match, `public` before others."""
@@ -370,6 +412,18 @@ class Suggestion:
     verify: str = ""  # how to see that it helped
     plan_change: str = ""  # what becomes of the plan: "Seq Scan -> Index Scan"
     promised_ms_per_hour: float = 0.0  # by the planner alone, before it was corrected
+    write_ms_per_hour: float = 0.0  # what keeping a new index costs at the present rate of writes
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestionPlans:
+    """The plans of a suggestion's most saving statement, as EXPLAIN (FORMAT JSON) tells them."""
+
+    suggestion_id: str
+    fingerprint: int
+    statement: str  # as it was planned
+    before: Mapping[str, object] = field(repr=False)
+    after: Mapping[str, object] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +450,7 @@ class SilenceReason(StrEnum):
     NO_GAIN = (
         "the planner does not choose any of the candidate indexes, or gains too little from them"
     )
+    OUTBID = "an index would help it, but not enough for what it costs beside the others"
     PLANNING_FAILED = "the planner could not plan it in the twin"
 
 

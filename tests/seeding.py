@@ -9,7 +9,7 @@ import json
 import random
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,9 +26,11 @@ from perfcore.types import (
     Finding,
     IndexDefinition,
     IndexKey,
+    Rejection,
     SilenceReason,
     StatementGain,
     Suggestion,
+    SuggestionPlans,
 )
 
 SERVICE = "shop"
@@ -86,6 +88,36 @@ INDEX = IndexDefinition(
 )
 PLACE = "shop/views.py:42 in order"
 UNUSED = IndexDefinition("public", "orders", (IndexKey("note"),))
+
+
+SCAN: dict[str, Any] = {
+    "Node Type": "Limit", "Startup Cost": 41000.0, "Total Cost": 41020.0, "Plan Rows": 20,
+    "Plan Width": 64,
+    "Plans": [
+        {
+            "Node Type": "Sort", "Startup Cost": 41000.0, "Total Cost": 41030.0,
+            "Plan Rows": 60, "Plan Width": 64, "Sort Key": ["created_at DESC"],
+            "Plans": [
+                {
+                    "Node Type": "Seq Scan", "Relation Name": "orders", "Schema": "public",
+                    "Startup Cost": 0.0, "Total Cost": 40900.0, "Plan Rows": 60,
+                    "Plan Width": 64, "Filter": "(customer_id = $1)",
+                }
+            ],
+        }
+    ],
+}  # fmt: skip
+SEEK: dict[str, Any] = {
+    "Node Type": "Limit", "Startup Cost": 0.43, "Total Cost": 85.0, "Plan Rows": 20,
+    "Plan Width": 64,
+    "Plans": [
+        {
+            "Node Type": "Index Scan", "Relation Name": "orders", "Schema": "public",
+            "Index Name": INDEX.name, "Startup Cost": 0.43, "Total Cost": 244.0,
+            "Plan Rows": 60, "Plan Width": 64, "Index Cond": "(customer_id = $1)",
+        }
+    ],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,29 +407,12 @@ def _plan(node: dict[str, Any]) -> str:
 def _plans(
     connection: psycopg.Connection[TupleRow], target_id: int, start: datetime, now: datetime
 ) -> int:
-    scan = {
-        "Node Type": "Limit", "Startup Cost": 41000.0, "Total Cost": 41020.0, "Plan Rows": 20,
-        "Plan Width": 64,
-        "Plans": [
-            {
-                "Node Type": "Sort", "Startup Cost": 41000.0, "Total Cost": 41030.0,
-                "Plan Rows": 60, "Plan Width": 64, "Sort Key": ["created_at DESC"],
-                "Plans": [
-                    {
-                        "Node Type": "Seq Scan", "Relation Name": "orders", "Schema": "public",
-                        "Startup Cost": 0.0, "Total Cost": 40900.0, "Plan Rows": 60,
-                        "Plan Width": 64, "Filter": "(customer_id = $1)",
-                    }
-                ],
-            }
-        ],
-    }  # fmt: skip
     look_up = {
         "Node Type": "Index Scan", "Relation Name": "products", "Schema": "public",
         "Index Name": "products_pkey", "Startup Cost": 0.4, "Total Cost": 8.4, "Plan Rows": 1,
         "Plan Width": 90, "Index Cond": "(id = $1)",
     }  # fmt: skip
-    for n, node, shape in ((0, scan, "5eed5eed5eed0000"), (1, look_up, "5eed5eed5eed0001")):
+    for n, node, shape in ((0, SCAN, "5eed5eed5eed0000"), (1, look_up, "5eed5eed5eed0001")):
         insert(
             connection,
             "plans",
@@ -493,6 +508,101 @@ def suggestions(target_id: int) -> tuple[Suggestion, ...]:
     return index, unused, repeated
 
 
+def suggestion_plans() -> tuple[SuggestionPlans, ...]:
+    """Return the plans of the first suggestion's statement, without the index and with it."""
+    slow = STATEMENTS[0]
+    return (
+        SuggestionPlans(
+            "5eed000000000001", slow.fingerprint, slow.text, {"Plan": SCAN}, {"Plan": SEEK}
+        ),
+    )
+
+
+def rejections() -> tuple[Rejection, ...]:
+    """Return indexes that were weighed for the slow statement, and for another, and not chosen."""
+    note, created = (
+        IndexDefinition("public", "orders", (IndexKey(c),)) for c in ("note", "created_at")
+    )
+    document = IndexDefinition("public", "events", (IndexKey("payload"),), method="gin")
+    return (
+        Rejection(
+            note, "the planner does not use it", (STATEMENTS[0].fingerprint,), 12_000_000, 0.0
+        ),
+        Rejection(
+            created,
+            "orders (customer_id, created_at DESC) saves the same and more",
+            (STATEMENTS[0].fingerprint, STATEMENTS[2].fingerprint),
+            22_000_000,
+            61_000.0,
+        ),
+        Rejection(
+            document,
+            "its upkeep costs more than it saves",
+            (STATEMENTS[5].fingerprint,),
+            310_000_000,
+            9_000.0,
+        ),
+    )
+
+
+def further_suggestions(target_id: int) -> tuple[Suggestion, ...]:
+    """Return what fills each group of the page: a big index, memory, a cache, statistics."""
+    seen = STATEMENTS[5]
+    gin = IndexDefinition("public", "events", (IndexKey("payload"),), method="gin")
+    gain = StatementGain(seen.fingerprint, seen.queryid, seen.text, 90000.0, 620.0, 240.0, 210.0, 9)
+    mean = replace(gain, cost_before=1.0, cost_after=1.0, mean_ms_after=gain.mean_ms_before)
+    search = (EndpointGain(SERVICE, ENDPOINTS[5].name, 201.0, 240.0),)
+
+    def made(number: int, kind: str, title: str, finding: Finding, **more: Any) -> Suggestion:
+        reason = more.pop("reason", "It is asked often and answered slowly.")
+        saved = more.pop("saved_ms_per_hour", 0.0)
+        return Suggestion(
+            f"5eed0000000001{number:02d}", target_id, kind, title, reason, finding,
+            Evidence.ESTIMATED, saved, **more,
+        )  # fmt: skip
+
+    return (
+        made(
+            1, "index", "Index events using gin (payload)",
+            Finding("seq_scan", "events is read whole 4 times a minute."),
+            ddl=gin.ddl(), undo=gin.undo(), index=gin, index_bytes=1_900_000_000,
+            saved_ms_per_hour=48_240.0, write_ms_per_hour=2_400.0, statements=(gain,),
+            endpoints=search, write_cost="40,000 entries an hour, about 2,400 ms an hour",
+        ),
+        made(
+            2, "maintenance", "Analyse orders: its statistics are stale",
+            Finding("stale_statistics", "310,000 rows of orders changed since it was analysed.",
+                    (("last analysed", "never"), ("rows changed since", "310,000"))),
+            ddl='ANALYZE "public"."orders"', risk="Plans may change, for the better as a rule.",
+            reason="The planner chooses plans by statistics that no longer describe the table.",
+            present="never analysed", proposed="analysed now",
+            verify="last_analyze of orders in pg_stat_user_tables is new",
+        ),
+        made(
+            3, "setting", "Give the search 64 MB of work_mem",
+            Finding("sort_spill", "Each call writes 21 MB to temporary files."),
+            ddl="SET LOCAL work_mem = '64MB'", undo="RESET work_mem", statements=(mean,),
+            present="4 MB", proposed="64 MB in this statement's transaction",
+            verify="temp_blks_written of the statement stays at 0",
+        ),
+        made(
+            4, "setting", "Raise shared_buffers to 2 GB",
+            Finding("low_cache_hit", "81 % of the block reads were answered from the cache."),
+            ddl="ALTER SYSTEM SET shared_buffers = '2GB'", undo="ALTER SYSTEM RESET shared_buffers",
+            present="128 MB", proposed="2 GB, a quarter of 8 GB of memory",
+            verify="the hit ratio of the Cache page rises within an hour",
+            risk="It needs a restart.",
+        ),
+        made(
+            5, "cache", "Keep the answer to the search for 60 s",
+            Finding("cacheable", "It is asked 240 times an hour; its tables hardly change.",
+                    (("hit rate expected", "75 %"),)),
+            saved_ms_per_hour=37_800.0, statements=(replace(mean, mean_ms_after=52.5),),
+            endpoints=search, caveats=("Readers may see an answer up to 60 s old.",),
+        ),
+    )  # fmt: skip
+
+
 def _suggestions(connection: psycopg.Connection[TupleRow], target_id: int, start: datetime) -> str:
     offered = suggestions(target_id)
     insert(
@@ -506,6 +616,31 @@ def _suggestions(connection: psycopg.Connection[TupleRow], target_id: int, start
                 "created_at": start, "updated_at": start,
             }
             for s in offered
+        ],
+    )  # fmt: skip
+    insert(
+        connection,
+        "suggestion_plans",
+        [
+            {
+                "suggestion_id": p.suggestion_id, "fingerprint": p.fingerprint,
+                "statement": p.statement, "before": json.dumps(p.before),
+                "after": json.dumps(p.after),
+            }
+            for p in suggestion_plans()
+        ],
+    )  # fmt: skip
+    insert(
+        connection,
+        "rejections",
+        [
+            {
+                "target_id": target_id, "digest": r.index.digest,
+                "index_body": json.dumps(to_json(r.index)), "reason": r.reason,
+                "fingerprints": list(r.fingerprints), "index_bytes": r.index_bytes,
+                "saved_ms_per_hour": r.saved_ms_per_hour,
+            }
+            for r in rejections()
         ],
     )  # fmt: skip
     insert(

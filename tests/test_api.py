@@ -175,7 +175,22 @@ def test_suggestions_with_ddl_and_undo(client: Client, path: str) -> None:
     assert item["statements"][0]["queryid"] == "7001"
     assert get(client, path, state="dismissed")["items"] == []
     assert get(client, path, state="all")["count"] == 3
+    assert (item["reader"], item["snoozed_until_ms"]) == ("run now", None)
+    assert "reads and writes go on" in item["why"]
+    decision = get(client, path, reader="needs a decision")
+    assert [i["kind"] for i in decision["items"]] == ["drop_index"]
     assert_refused(client.get(path + "?target=nope"), 422, "target")
+    assert_refused(client.get(path + "?reader=me"), 422, "reader")
+
+
+def test_rejected_candidates_with_their_reasons(client: Client) -> None:
+    items = get(client, "/api/v1/rejections", target="shop")["items"]
+    assert [i["index"]["table"] for i in items] == ["orders", "events", "orders"]
+    first = items[0]
+    assert first["reason"] == "orders (customer_id, created_at DESC) saves the same and more"
+    assert first["ddl"].startswith("CREATE INDEX CONCURRENTLY")
+    assert [s["queryid"] for s in first["statements"]] == ["7001", "7003"]
+    assert_refused(client.get("/api/v1/rejections?target=nope"), 422, "target")
 
 
 def test_endpoints(client: Client, seeded: Seeded) -> None:
@@ -328,7 +343,7 @@ def test_a_fresh_store_answers_with_nothing(store: str) -> None:
     empty = engine(store)
     with Client(_application(empty)) as client:
         for path in ("performance/metrics?resolution=hour", "performance/metrics", "slow-queries",
-                     "suggestions", "endpoints", "ledger"):  # fmt: skip
+                     "suggestions", "rejections", "endpoints", "ledger"):  # fmt: skip
             assert client.get(f"/api/v1/{path}").json()["items"] == []
         assert client.get("/api/v1/health").json()["last_batch_at"] is None
     empty.dispose()

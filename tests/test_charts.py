@@ -197,3 +197,36 @@ def test_an_area_has_nothing_where_nothing_was_counted() -> None:
     assert "fill" not in line and np.isnan(line["y"][2:4]).all()
     assert area["fill"] == "tozeroy" and list(area["y"]) == [4, 6, 0, 0, 8]
     assert area["showlegend"] is False
+
+
+def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
+    rows = pd.DataFrame(
+        [
+            {"promised": p, "delivered": d, "low": d - 0.05, "high": d + 0.05, "kind": k,
+             "evidence": e, "label": "SELECT <b>"}
+            for p, d, k, e in (
+                (0.9, 0.5, "Seq Scan → Index Scan", "measured"),
+                (0.8, 0.8, "Seq Scan → Index Scan", "proven"),
+                (0.7, -3.0, "Sort → ordered index", "measured"),
+            )
+        ]
+    )  # fmt: skip
+    figure = charts.promised_delivered(rows)
+    drawable(figure)
+    points, keys = figure["data"][:3], figure["data"][3:]
+    assert [list(t["x"]) for t in points] == [[90.0], [80.0], [70.0]]
+    assert [t["y"][0] for t in points] == pytest.approx([50.0, 80.0, -50.0])
+    assert points[2]["customdata"][0][1] == pytest.approx(-300.0)
+    assert points[0]["marker"]["color"] == points[1]["marker"]["color"]
+    assert points[0]["marker"]["symbol"] != points[1]["marker"]["symbol"]
+    assert points[2]["marker"]["color"] != points[0]["marker"]["color"]
+    assert [k["name"] for k in keys] == [
+        "Seq Scan → Index Scan", "Sort → ordered index", "measured", "proven",
+    ]  # fmt: skip
+    assert [k["marker"]["color"] for k in keys[:2]] == [
+        points[0]["marker"]["color"], points[2]["marker"]["color"],
+    ]  # fmt: skip
+    assert "<b>" not in points[0]["customdata"][0][0]
+    (line,) = figure["layout"]["shapes"]
+    assert (line["x0"], line["y0"]) == (0, 0) and line["x1"] == line["y1"] == 100
+    assert figure["layout"]["yaxis"]["range"][0] == -55

@@ -16,6 +16,7 @@ import psycopg
 
 from perfcore.advise.advisor import Advice, advise
 from perfcore.advise.selection import Progress, silent
+from perfcore.advise.server_state import read_server_state
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import read_foreign_keys
 from perfcore.advise.workload import Options
@@ -27,13 +28,15 @@ from perfcore.target import connect_target
 from perfcore.types import IndexDefinition, Suggestion, WorkloadStatement
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
-from perfcore.whatif.twin import Twin
+from perfcore.whatif.twin import Agreement, Twin
 
 # What a unit of the planner's cost takes, roughly: costs are weighed against writes by it.
 MS_PER_COST = 0.005
 _HOUR_S = 3600.0
 _LIMIT_ROWS = 20  # in the place of a LIMIT that is a parameter
-_LEAST_SAVED = 0.0005  # of the workload's cost, by one index
+_LEAST_SAVED = 0.0005  # of the workload's cost, by one index ...
+_LEAST_SAVED_IN_BUDGET = 0.00001  # ... or where there is room for it anyway
+_ADVICE_SHARE = 0.85  # of the time; the rest is for adding up and comparing
 _CHANGED = 0.01  # a cost that moves by less is the same
 
 
@@ -78,6 +81,7 @@ class Account:
     statements: tuple[StatementAccount, ...]
     cost_before: float
     cost_after: float
+    bound_cost: float | None  # no set of the candidates brings it lower; None: not worked out
     index_bytes: int  # of the suggested indexes, by our estimate
     engine: str
     note: str
@@ -93,12 +97,15 @@ def advise_dsn(
     data_dir: Path,
     options: Options,
     *,
+    is_recorded: bool = False,
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> Account:
     """Return advice on the database for the workload; the database is only read.
 
-    The time limit holds for all of it. Raises TargetUnavailable when the database cannot be
+    The time limit holds for all of it. What the server's settings and counters show is part of it
+    only where the workload `is_recorded` from that server: a workload that is given gets the same
+    answer every time. Raises TargetUnavailable when the database cannot be
     read, ServerError when the twin cannot be started.
     """
     started = clock()
@@ -107,6 +114,7 @@ def advise_dsn(
         with connect_target(dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection) if is_recorded else None
     except psycopg.Error as error:
         raise TargetUnavailable(
             f"{redact(dsn)} cannot be read: {error}", hint="check --dsn"
@@ -114,13 +122,14 @@ def advise_dsn(
     with Twin.build(dsn, data_dir, progress=_share(progress, 0.0, 0.2)) as twin:
         accountant = _Accountant(twin.planner, items)
         workload = accountant.workload()
-        left_s = max(options.time_limit_s - (clock() - started), 1.0)
+        left_s = max(_ADVICE_SHARE * options.time_limit_s - (clock() - started), 1.0)
         advice = advise(
             catalog,
             workload,
             twin.planner,
             options=replace(_unhurried(options, workload), time_limit_s=left_s),
             foreign_keys=foreign_keys,
+            server=server,
             clock=clock,
             progress=_share(progress, 0.3, 0.9),
         )
@@ -128,18 +137,19 @@ def advise_dsn(
         account = accountant.account(advice)
         calls, hits = twin.calls, advice.cache_hits + twin.planner.answered_from_cache
         progress(0.95, "comparing the twin with the database")
-        account = _compared(account, items, twin)
+        account = _compared(account, items, twin, lambda: clock() - started < options.time_limit_s)
         progress(1.0, "done")
         return replace(account, what_if_calls=calls, cache_hits=hits, elapsed_s=clock() - started)
 
 
-def _compared(account: Account, items: Sequence[Item], twin: Twin) -> Account:
+def _compared(
+    account: Account, items: Sequence[Item], twin: Twin, has_time: Callable[[], bool]
+) -> Account:
     """Say how far the twin's plans of the statements, as things are, are the database's own."""
     statements, apart = [], []
     for item, statement in zip(items, account.statements, strict=True):
-        try:
-            found = twin.self_check(plannable(item.sql, limit_rows=_LIMIT_ROWS))
-        except PerfcoreError:
+        found = _agreement(item, twin) if has_time() else None
+        if found is None:
             statements.append(statement)
             continue
         statements.append(replace(statement, agreement=found.ratio))
@@ -154,15 +164,24 @@ def _compared(account: Account, items: Sequence[Item], twin: Twin) -> Account:
     return replace(account, statements=tuple(statements), note=note)
 
 
+def _agreement(item: Item, twin: Twin) -> Agreement | None:
+    try:
+        return twin.self_check(plannable(item.sql, limit_rows=_LIMIT_ROWS))
+    except PerfcoreError:
+        return None
+
+
 def _unhurried(options: Options, workload: Sequence[WorkloadStatement]) -> Options:
     """Return the options without thresholds in milliseconds, which costs know nothing of."""
     whole_ms = sum(s.total_exec_time_ms for s in workload)
+    has_budget = options.storage_budget_bytes is not None
+    least = _LEAST_SAVED_IN_BUDGET if has_budget else _LEAST_SAVED
     return replace(
         options,
         min_calls=1,
         min_mean_ms=0.0,
         min_total_ms_per_hour=0.0,
-        min_saved_ms_per_hour=_LEAST_SAVED * whole_ms,
+        min_saved_ms_per_hour=least * whole_ms,
         floor_ms=0.0,
         is_timed=False,
     )
@@ -182,15 +201,17 @@ class _Accountant:
 
     def workload(self) -> tuple[WorkloadStatement, ...]:
         """Return the statements as the advisor takes them, each under its place as a number."""
+        # Calls are whole numbers there: what runs every other hour is looked at for longer.
+        hours = 1 if all(float(i.calls).is_integer() for i in self._items) else 1_000
         return tuple(
             WorkloadStatement(
                 fingerprint=n,
                 queryid=n,
                 text=item.sql,
-                calls=max(1, round(item.calls)),
-                total_exec_time_ms=self._cost(n) * MS_PER_COST * max(1, round(item.calls)),
-                window_s=_HOUR_S,
-                rows=self._written_rows(n),
+                calls=max(1, round(item.calls * hours)),
+                total_exec_time_ms=self._cost(n) * MS_PER_COST * item.calls * hours,
+                window_s=_HOUR_S * hours,
+                rows=round(self._written_rows(n) * item.calls * hours),
             )
             for n, item in enumerate(self._items)
         )
@@ -198,11 +219,12 @@ class _Accountant:
     def account(self, advice: Advice) -> Account:
         """Return the advice with each statement's cost before and after."""
         indexes = [s.index for s in advice.suggestions if s.index is not None]
-        before = {n: p.total_cost for n, p in self._plans.items() if p is not None}
-        after = self._costs(indexes, before)
+        before = {n: p for n, p in self._plans.items() if p is not None}
+        after = {n: self._plan(self._items[n].sql, indexes) or p for n, p in before.items()}
         whole = self._weighed(before)
-        suggestions = tuple(self._suggestion(s, before, whole) for s in advice.suggestions)
+        suggestions = tuple(self._suggestion(s, before, after) for s in advice.suggestions)
         reasons = {s.fingerprint: _words(s.reason.value, s.detail) for s in advice.silences}
+        bound = advice.bound_ms_per_hour
         return Account(
             suggestions=suggestions,
             statements=tuple(
@@ -211,6 +233,7 @@ class _Accountant:
             ),
             cost_before=whole,
             cost_after=self._weighed(after),
+            bound_cost=None if bound is None else max(0.0, whole - bound / MS_PER_COST),
             index_bytes=sum(s.index_bytes or 0 for s in advice.suggestions if s.index),
             engine=advice.planner,
             note=advice.note,
@@ -223,8 +246,8 @@ class _Accountant:
     def _statement(
         self,
         n: int,
-        before: Mapping[int, float],
-        after: Mapping[int, float],
+        before: Mapping[int, Plan],
+        after: Mapping[int, Plan],
         suggestions: Sequence[SuggestionAccount],
         reasons: Mapping[int, str],
     ) -> StatementAccount:
@@ -232,50 +255,42 @@ class _Accountant:
         helping = tuple(
             place
             for place, s in enumerate(suggestions, start=1)
-            if any(c.id == item.id for c in s.helped)
-            or any(g.fingerprint == n for g in s.suggestion.statements)
+            if any(g.fingerprint == n for g in s.suggestion.statements)
         )
         reason = "" if helping else reasons.get(n, "no suggestion makes it cheaper")
-        return StatementAccount(item.id, item.calls, before.get(n), after.get(n), helping, reason)
+        return StatementAccount(
+            item.id,
+            item.calls,
+            before[n].total_cost if n in before else None,
+            after[n].total_cost if n in after else None,
+            helping,
+            reason,
+        )
 
     def _suggestion(
-        self, suggestion: Suggestion, before: Mapping[int, float], whole: float
+        self, suggestion: Suggestion, before: Mapping[int, Plan], after: Mapping[int, Plan]
     ) -> SuggestionAccount:
-        if suggestion.index is None:
-            return self._rewritten(suggestion, whole)
-        alone = self._costs([suggestion.index], before)
-        saved = self._weighed(before) - self._weighed(alone)
-        changes = [Change(self._items[n].id, before[n], alone[n]) for n in before]
-        return SuggestionAccount(
-            suggestion,
-            saved,
-            saved / whole if whole else 0.0,
-            helped=tuple(c for c in changes if c.cost_after < c.cost_before * (1 - _CHANGED)),
-            hurt=tuple(c for c in changes if c.cost_after > c.cost_before * (1 + _CHANGED)),
-        )
-
-    def _rewritten(self, suggestion: Suggestion, whole: float) -> SuggestionAccount:
-        """Return what a new wording saves; the totals are those of the statements as given."""
-        changes = tuple(
+        """Return what it alone saves, and whom it hurts beside the others."""
+        helped = tuple(
             Change(self._items[g.fingerprint].id, g.cost_before, g.cost_after)
             for g in suggestion.statements
-            if suggestion.kind == "rewrite" and g.cost_after < g.cost_before * (1 - _CHANGED)
+            if g.cost_after < g.cost_before * (1 - _CHANGED)
         )
-        saved = sum(
-            self._items[g.fingerprint].calls * (g.cost_before - g.cost_after)
-            for g in suggestion.statements
-            if changes
+        calls = {i.id: i.calls for i in self._items}
+        saved = sum(calls[c.id] * (c.cost_before - c.cost_after) for c in helped)
+        whole = self._weighed(before)
+        index = suggestion.index
+        hurt = tuple(
+            Change(self._items[n].id, plan.total_cost, after[n].total_cost)
+            for n, plan in before.items()
+            if index is not None
+            and after[n].total_cost > plan.total_cost * (1 + _CHANGED)
+            and after[n].uses_index(index.name)
         )
-        return SuggestionAccount(suggestion, saved, saved / whole if whole else 0.0, helped=changes)
+        return SuggestionAccount(suggestion, saved, saved / whole if whole else 0.0, helped, hurt)
 
-    def _costs(
-        self, indexes: Sequence[IndexDefinition], before: Mapping[int, float]
-    ) -> dict[int, float]:
-        plans = {n: self._plan(self._items[n].sql, indexes) for n in before}
-        return {n: before[n] if p is None else p.total_cost for n, p in plans.items()}
-
-    def _weighed(self, costs: Mapping[int, float]) -> float:
-        return sum(self._items[n].calls * cost for n, cost in costs.items())
+    def _weighed(self, plans: Mapping[int, Plan]) -> float:
+        return sum(self._items[n].calls * plan.total_cost for n, plan in plans.items())
 
     def _plan(self, text: str, indexes: Sequence[IndexDefinition] = ()) -> Plan | None:
         try:
@@ -287,13 +302,12 @@ class _Accountant:
         plan = self._plans[n]
         return plan.total_cost if plan is not None else 0.0
 
-    def _written_rows(self, n: int) -> int:
-        """Return how many rows a write touches in all its calls, by the planner's estimate."""
-        plan, item = self._plans[n], self._items[n]
+    def _written_rows(self, n: int) -> float:
+        """Return how many rows a write touches in a call, by the planner's estimate."""
+        plan = self._plans[n]
         if plan is None or plan.root.node_type != "ModifyTable":
-            return 0
-        rows = max((child.plan_rows for child in plan.root.children), default=1.0)
-        return round(max(rows, 1.0) * item.calls)
+            return 0.0
+        return max(1.0, *(child.plan_rows for child in plan.root.children), 1.0)
 
 
 def _words(reason: str, detail: str) -> str:
@@ -319,6 +333,7 @@ def account_json(account: Account) -> dict[str, Any]:
         "totals": {
             "cost_before": _rounded(account.cost_before),
             "cost_after": _rounded(account.cost_after),
+            "lower_bound_cost": _rounded(account.bound_cost),
             "index_bytes": account.index_bytes,
             "engine": account.engine,
             "note": account.note,
@@ -372,6 +387,11 @@ def account_text(account: Account) -> str:
         f"{account.what_if_calls} plans by the {account.engine}, {account.cache_hits} answered "
         f"without one, {account.elapsed_s:.1f} s",
     ]
+    if account.bound_cost is not None:
+        lines.append(
+            f"No set of the candidates within the same limits brings the cost under "
+            f"{account.bound_cost:,.0f}."
+        )
     if account.stopped_early:
         lines.append("The time limit came first: this is the best found until then.")
     if account.note:

@@ -7,9 +7,10 @@ candidate is any good is not decided here but by the planner.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
@@ -33,12 +34,16 @@ RARE_TOGETHER = 0.10
 RARE_NULL_TEST = 0.20
 MAX_STATES = 20  # distinct values of a column that tells a row's state
 MIN_CORRELATION = 0.95
-MIN_BRIN_BYTES = 64 * 1024 * 1024
-MAX_PER_USE = 16
+MIN_HASHED_BYTES = 24
+PAGE = 8192
+MIN_BRIN_BYTES = 4 * 1024 * 1024
+MOST_OF_TABLE = 0.5  # a partial index must leave out at least as much
+MAX_PER_USE = 24
 STALE_SHARE = 0.2
 STALE_ROWS = 1_000
 
 _NOT_SORTABLE = ("json", "jsonb", "xml", "point", "box", "polygon", "tsvector", "tsquery")
+_STRICT = (Operator.EQUAL, Operator.ANY, Operator.RANGE)  # never true of a NULL
 _TEXTS = ("text", "character varying", "character", "citext", "name")
 
 
@@ -233,9 +238,11 @@ class _Maker:
         yield from self._gin()
         btrees = [c for c in self._btrees() if c is not None]
         yield from btrees
+        yield from self._without_nulls(btrees)
         yield from self._covering(btrees)
         yield from self._alternatives()
         yield from self._brin()
+        yield from self._hash()
 
     # B-trees
 
@@ -255,6 +262,7 @@ class _Maker:
         if self.use.group_by and not order:
             yield self._btree(map(OrderKey, [*self.equals, *self.use.group_by]), "grouping")
         for predicate in self._of(Operator.LIKE):
+            # Without case there is no order to search in.
             if re.match(r"'[^%_]", predicate.literal) and self._is_text(predicate.key):
                 yield self._btree([OrderKey(predicate.key)], "prefix", "text_pattern_ops")
 
@@ -269,10 +277,12 @@ class _Maker:
             Operator.ARRAY,
             Operator.TEXT_SEARCH,
             Operator.LIKE,
+            Operator.ILIKE,
         )
         return any(p.operator in guesses for p in self.use.predicates)
 
     def _joins(self, order: list[OrderKey]) -> Iterator[Candidate | None]:
+        yield from self._joined_together()
         for join in _unique_joins(self.use.joins):
             yield self._btree([OrderKey(join.key)], "join")
             if self.equals:
@@ -282,6 +292,16 @@ class _Maker:
                 yield self._btree([OrderKey(join.key), *map(OrderKey, self.equals), *order], "join")
             elif self.ranges:
                 yield self._btree(map(OrderKey, [join.key, *self.equals, self.ranges[0]]), "join")
+
+    def _joined_together(self) -> Iterator[Candidate | None]:
+        """Propose all the columns that join one other table, the most selective first."""
+        others: dict[str, list[Key]] = {}
+        for join in self.use.joins:
+            others.setdefault(join.other_table, []).append(join.key)
+        for other in sorted(others):
+            keys = sorted(set(others[other]), key=lambda k: (-self._distinct(k), k))
+            if len(keys) > 1:
+                yield self._btree(map(OrderKey, keys), "join")
 
     def _order(self) -> list[OrderKey]:
         """Return the order without keys that an equality holds constant."""
@@ -321,6 +341,9 @@ class _Maker:
             return
         for candidate in plain_ones[:2]:
             index = candidate.index
+            served = serving(index, self.table)
+            if served is not None and served.is_unique:
+                continue  # it finds one row: to visit it costs next to nothing
             keys = {k.expression for k in index.keys}
             missing = tuple(c for c in self.use.columns if c not in keys)
             widths = [self._width(c) for c in missing]
@@ -353,6 +376,17 @@ class _Maker:
         made = self._btree((OrderKey(p.key) for p in ordered), "equality")
         return made.index if made else None
 
+    def _without_nulls(self, plain_ones: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Leave out the rows that no comparison finds, where they are most of the table."""
+        for candidate in plain_ones:
+            first = candidate.index.keys[0]
+            column = None if first.is_expression else self.table.column(first.expression)
+            compared = {p.key.expression for p in self.use.predicates if p.operator in _STRICT}
+            compared |= {j.key.expression for j in self.use.joins}
+            if column and (column.null_fraction or 0) > MOST_OF_TABLE and column.name in compared:
+                where = f"{sql.Identifier(column.name).as_string(None)} IS NOT NULL"
+                yield replace(candidate, index=replace(candidate.index, predicate=where))
+
     # Partial indexes
 
     def _partial(self) -> Iterator[Candidate]:
@@ -365,6 +399,35 @@ class _Maker:
                 yield from self._partial_on(predicate.key, where, ())
             elif predicate.operator is Operator.EQUAL and predicate.parameter:
                 yield from self._rare_values(predicate, column)
+        yield from self._states()
+
+    def _states(self) -> Iterator[Candidate]:
+        """Propose an index on the rows in the state that the statement asks for.
+
+        Each test alone may leave most rows ("not deleted", "a question"), and all of them
+        together few: then they need be no keys.
+        """
+        tests: dict[Key, tuple[str, float]] = {}
+        for predicate in self.use.predicates:
+            column = self._column(predicate.key)
+            test = column and (
+                _null_test(predicate, column, 1) or _truth_test(predicate, column, 1)
+            )
+            if column and test:
+                tests.setdefault(predicate.key, (test, _share_of(predicate, column)))
+        if not tests or math.prod(share for _, share in tests.values()) > MOST_OF_TABLE:
+            return
+        where = " AND ".join(test for test, _ in tests.values())
+        rest = [k for k in self.equals if k not in tests]
+        tails = [self._order(), *([OrderKey(r)] for r in self.ranges if r not in tests)]
+        tails = [t for t in tails if t] or [[]]
+        for tail in tails[:2]:
+            keys = [*map(OrderKey, rest), *tail] or [OrderKey(next(iter(tests)))]
+            if made := self._btree(keys, "partial"):
+                yield Candidate(self._definition(made.index.keys, predicate=where), "partial")
+        for join in _unique_joins(self.use.joins)[:2]:
+            if made := self._btree([OrderKey(join.key), *map(OrderKey, rest)], "partial"):
+                yield Candidate(self._definition(made.index.keys, predicate=where), "partial")
 
     def _partial_on(
         self, tested: Key, where: str, caveats: tuple[str, ...], leading: tuple[Key, ...] = ()
@@ -430,9 +493,9 @@ class _Maker:
             yield self._gin_on(predicate.key, "array", "")
         elif predicate.operator is Operator.TEXT_SEARCH and self._is_vector(predicate.key):
             yield self._gin_on(predicate.key, "text search", "")
-        elif predicate.operator is Operator.LIKE and self._is_text(predicate.key):
+        elif predicate.operator in (Operator.LIKE, Operator.ILIKE) and self._is_text(predicate.key):
             anchored = re.match(r"'[^%_]", predicate.literal)
-            if not anchored:
+            if predicate.operator is Operator.ILIKE or not anchored:
                 missing = "pg_trgm" not in self.catalog.extensions
                 needs = ("It needs CREATE EXTENSION pg_trgm first.",) if missing else ()
                 caveats = (*needs, "Patterns with fewer than three letters in a row gain nothing.")
@@ -445,10 +508,22 @@ class _Maker:
         slow = "Writes to a GIN index cost several times those to a B-tree."
         return Candidate(self._definition(keys, method="gin"), pattern, (*caveats, slow))
 
+    def _hash(self) -> Iterator[Candidate]:
+        """Propose a hash of a wide value that is only ever asked for whole."""
+        for key in self.equals[:1]:
+            column = self._column(key)
+            wide = column is not None and (column.avg_width_bytes or 0) >= MIN_HASHED_BYTES
+            if wide and self._distinct(key) > 0.5 * rows_of(self.table):
+                caveat = "A hash index finds equal values only: it serves no range, order or join."
+                definition = self._definition((IndexKey(key.expression),), method="hash")
+                yield Candidate(definition, "hash", (caveat,))
+
     def _brin(self) -> Iterator[Candidate]:
         if self.table.table_bytes < MIN_BRIN_BYTES:
             return
-        for key in self.ranges:
+        led = {i.keys[0] for i in self.table.indexes if i.is_valid and i.method == "btree"}
+        equals = [k for k in self.equals if k.expression not in led]
+        for key in dict.fromkeys((*self.ranges, *equals)):
             column = self._column(key)
             if column and abs(column.correlation or 0.0) >= MIN_CORRELATION:
                 caveat = (
@@ -456,7 +531,14 @@ class _Maker:
                     f"{column.correlation:.3f})."
                 )
                 definition = self._definition((IndexKey(key.expression),), method="brin")
+                definition = replace(definition, pages_per_range=self._pages_per_range())
                 yield Candidate(definition, "brin", (caveat,))
+
+    def _pages_per_range(self) -> int | None:
+        """Return a range that makes some hundreds of a smaller table; PostgreSQL's takes 128."""
+        pages = self.table.table_bytes // PAGE
+        fitting = [p for p in (64, 32, 16, 8) if pages // p <= 1_000]
+        return None if pages // 128 > 500 else min(fitting, default=None)
 
     # What the catalogue knows
 
@@ -516,26 +598,43 @@ def _covering_caveats() -> tuple[str, ...]:
     )
 
 
-def _null_test(predicate: Predicate, column: ColumnInfo) -> str:
+def _null_test(predicate: Predicate, column: ColumnInfo, most: float = RARE_NULL_TEST) -> str:
     name = sql.Identifier(column.name).as_string(None)
     share = column.null_fraction
     if share is None:
         return ""
-    if predicate.operator is Operator.IS_NULL and share < RARE_NULL_TEST:
+    if predicate.operator is Operator.IS_NULL and share < most:
         return f"{name} IS NULL"
-    if predicate.operator is Operator.NOT_NULL and 1 - share < RARE_NULL_TEST:
+    if predicate.operator is Operator.NOT_NULL and 1 - share < most:
         return f"{name} IS NOT NULL"
     return ""
 
 
-def _truth_test(predicate: Predicate, column: ColumnInfo) -> str:
+def _share_of(predicate: Predicate, column: ColumnInfo) -> float:
+    """Return the share of the rows that pass a test of a state."""
+    nulls = column.null_fraction or 0.0
+    if predicate.operator is Operator.IS_NULL:
+        return nulls
+    if predicate.operator is Operator.NOT_NULL:
+        return 1 - nulls
+    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    if predicate.literals:
+        return sum(shares.get(v.strip("'"), 0.0) for v in predicate.literals)
+    value = predicate.literal.strip("'")
+    if column.type == "boolean":
+        value = "t" if predicate.literal.lower() == "true" else "f"
+    return shares.get(value, 0.0)
+
+
+def _truth_test(predicate: Predicate, column: ColumnInfo, most: float | None = None) -> str:
     if predicate.operator is not Operator.EQUAL or not predicate.literal:
         return ""
     name = sql.Identifier(column.name).as_string(None)
     shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
     if column.type == "boolean":
         wanted = predicate.literal.lower() == "true"
-        if shares.get("t" if wanted else "f", 0.0) < RARE_NULL_TEST:
+        limit = RARE_NULL_TEST if most is None else most
+        if shares.get("t" if wanted else "f", 0.0) < limit:
             return name if wanted else f"NOT {name}"
         return ""
     # A constant of the statement may be one example of many: only of a column with few values,
@@ -544,7 +643,20 @@ def _truth_test(predicate: Predicate, column: ColumnInfo) -> str:
     if not complete or len(shares) > MAX_STATES:
         return ""
     share = shares.get(predicate.literal.strip("'"), None)
-    return f"{name} = {predicate.literal}" if share is not None and share < RARE else ""
+    limit = RARE if most is None else most
+    return f"{name} = {predicate.literal}" if share is not None and share < limit else ""
+
+
+def _list_test(predicate: Predicate, column: ColumnInfo) -> str:
+    """Return the test of a list of states, empty where they are not the states of a column."""
+    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    complete = sum(shares.values()) + (column.null_fraction or 0.0) > 0.99
+    if predicate.operator is not Operator.ANY or not complete or len(shares) > MAX_STATES:
+        return ""
+    if not predicate.literals or any(v.strip("'") not in shares for v in predicate.literals):
+        return ""
+    name = sql.Identifier(column.name).as_string(None)
+    return f"{name} IN ({', '.join(predicate.literals)})"
 
 
 def _unique_keys(keys: Iterable[Key]) -> tuple[Key, ...]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import psycopg
+
 from perfcore.errors import PerfcoreError
 from perfcore.plan import Plan, PlanNode
 from perfcore.types import IndexDefinition, IndexKey
@@ -69,7 +71,7 @@ class CostBook:
         self.calls += 1
         try:
             plan = self.planner.plan(text, indexes=[wanted[d] for d in sorted(wanted)])
-        except PerfcoreError as error:
+        except (PerfcoreError, psycopg.Error) as error:
             self.failures[_key(text, names)] = str(error)
             return None
         used = frozenset(d for d, i in wanted.items() if plan.uses_index(i.name))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from perfcore import db
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.calibration import read_calibration
+from perfcore.advise.explanation import explained
+from perfcore.advise.readings import observe
 from perfcore.advise.report import render_text
+from perfcore.advise.server_state import read_server_state, told_memory_bytes
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
     Connection,
@@ -26,6 +31,7 @@ from perfcore.advise.workload import Options
 from perfcore.config import Config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, PerfcoreError, TargetUnavailable
+from perfcore.store import read
 from perfcore.store.targets import ensure_target
 from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import Suggestion, Target
@@ -33,9 +39,10 @@ from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.planner import Planner
 from perfcore.whatif.twin import Agreement, Twin
 
-__all__ = ["WINDOW", "advise_target", "render_text", "run", "run_once"]
+__all__ = ["WINDOW", "advise_target", "explain_statement", "render_text", "run", "run_once"]
 
 WINDOW = timedelta(hours=1)
+_NO_STORE = "PERFCORE_STORE is not set: the advisor reads the workload that the collector stores"
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +57,14 @@ def run_once(
     *,
     check: Callable[[str], Agreement] | None = None,
     options: Options | None = None,
+    memory_bytes: int | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> Advice:
     """Advise on the target's last hour and write the advice down.
 
     `check` compares the planner's plan of a statement, as things are, with the target's
-    own; where they differ the suggestion says so. Raises TargetUnavailable when the
+    own; where they differ the suggestion says so. `memory_bytes` is the memory of the
+    target's host where somebody told it. Raises TargetUnavailable when the
     target's catalogue cannot be read.
     """
     since = now() - WINDOW
@@ -66,8 +75,10 @@ def run_once(
         with connect_target(target.dsn) as connection:
             catalog = read_catalog(connection)
             foreign_keys = read_foreign_keys(connection)
+            server = read_server_state(connection, memory_bytes=memory_bytes)
     except psycopg.Error as error:
         raise TargetUnavailable(f"{target.name} cannot be read: {error}") from error
+    observed = observe(store, target.target_id, catalog, server.counters.next_xid)
     given = options or Options(target_id=target.target_id)
     advice = advise(
         catalog,
@@ -77,6 +88,8 @@ def run_once(
         options=given,
         write_rates=rates,
         foreign_keys=foreign_keys,
+        server=replace(server, observed=observed),
+        calibration=read_calibration(store, target.target_id),
     )
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
@@ -117,7 +130,40 @@ def advise_target(config: Config, name: str, options: Options | None = None) -> 
         target = Target(ensure_target(store, name), name, dsn)
         with Twin.build(dsn, config.data_dir) as twin:
             given = replace(options or _options(config, 0), target_id=target.target_id)
-            return run_once(store, target, twin.planner, check=twin.self_check, options=given)
+            return run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=given,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
+
+
+def explain_statement(
+    config: Config,
+    queryid: int,
+    names: Sequence[str],
+    options: Options | None = None,
+    now: Callable[[], datetime] = _utc_now,
+) -> str:
+    """Advise once more on the first of these targets that knows the statement, and explain it.
+
+    Returns an empty text where none of them does.
+    """
+    if not config.store:
+        raise ConfigurationError(_NO_STORE)
+    engine = db.engine(config.store)
+    try:
+        ids = {t.name: t.target_id for t in read.targets(engine)}
+        for name in names:
+            target_id = ids.get(name)
+            if target_id and read.statement(engine, queryid, target_id=target_id):
+                advise_target(config, name, options)
+                return explained(engine, queryid, target_id=target_id, now=now())
+        return ""
+    finally:
+        engine.dispose()
 
 
 def run(config: Config, stop: threading.Event, every_s: float) -> None:
@@ -168,7 +214,14 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
             options = _options(config, target.target_id)
             refuse_dangerous_role(dsn)
             twin = twins.current(name, dsn)
-            advice = run_once(store, target, twin.planner, check=twin.self_check, options=options)
+            advice = run_once(
+                store,
+                target,
+                twin.planner,
+                check=twin.self_check,
+                options=options,
+                memory_bytes=told_memory_bytes(config.target_memory_mb, name),
+            )
     except (PerfcoreError, psycopg.Error, OSError) as error:
         log.warning("no advice on %s this time: %s", name, error)
         twins.forget(name)
@@ -184,9 +237,7 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
 
 def _store(config: Config) -> Connection:
     if not config.store:
-        raise ConfigurationError(
-            "PERFCORE_STORE is not set: the advisor reads the workload that the collector stores"
-        )
+        raise ConfigurationError(_NO_STORE)
     return connect(config.store, autocommit=True)
 
 

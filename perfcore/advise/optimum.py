@@ -1,216 +1,372 @@
-"""The best set of indexes within a budget, as an integer programme.
+"""The best set of indexes as an integer programme.
 
 After Dash, Polyzotis and Ailamaki, "CoPhy: A Scalable, Portable, and Interactive Index Advisor
 for Large Workloads" (PVLDB 4(6), 2011), section 3: each statement takes one of its atomic
-configurations, a set of indexes that some plan of it uses, and the programme decides which indexes
-exist so that what is saved less what they cost is greatest. Ours has only the configurations that
-the planner itself chose, and asks it again with the solution until it finds nothing new: then the
-programme's promise is the planner's.
+configurations, and the programme decides which indexes exist so that what is saved less what they
+cost is greatest. Ours has only the configurations that the planner itself chose, and asks it again
+with the solution until it finds nothing new: then the programme's promise is the planner's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
-from perfcore.advise.candidates import Candidate
+from perfcore.advise.candidates import Candidate, serving
+from perfcore.advise.configurations import Configuration, Configurations
 from perfcore.advise.costs import CostBook, OutOfTime
-from perfcore.advise.selection import Progress, Selection, Work, silent, table_of
+from perfcore.advise.merging import merged, narrower
+from perfcore.advise.selection import Progress, Selection, Work, reserved_bytes, silent
 from perfcore.advise.workload import Options, Writes
-from perfcore.types import IndexDefinition
+from perfcore.types import Catalog, IndexDefinition
 
-_PLANS_A_STATEMENT = 24  # looked at for one statement before the first solution
 _MOST_ROUNDS = 10
 _SOLVE_LIMIT_S = 20.0
+_LEAST_COVERING_MS = 0.5  # per call
+_NEEDED = 0.01  # of a statement's cost: a column that saves less is not needed
+_MOST_NARROWINGS = 3
+# Without a budget a statement may lose so much of its best cost for a smaller index ...
+_TRIMMED_SHARE = 0.2
+_TRIMMED_LEAST = 0.02  # ... or of its first one, below which nothing is worth an index
 
-Configuration = frozenset[str]  # digests of the indexes that a plan uses
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A statement's choice: the indexes it needs, and its cost."""
+
+    number: int
+    needs: Configuration
+    cost: float
 
 
 @dataclass
 class Optimum:
-    """One solution for a workload; the budget and the number of indexes are bounds, not aims."""
+    """One solution for a workload; the budget and the number of indexes are bounds, not aims.
+
+    Without a budget bytes are not free either: of all sets with which no statement is much
+    dearer than with the best one, the smallest is taken.
+    """
 
     book: CostBook
     works: Sequence[Work]
-    candidates: Mapping[str, Candidate]  # by digest of the index
+    candidates: dict[str, Candidate]  # by digest of the index; merged ones are added
     writes: Writes
     options: Options
+    catalog: Catalog
     progress: Progress = silent
-    # By the work's place: what each configuration saves, in ms an hour.
-    _saved: list[dict[Configuration, float]] = field(default_factory=list)
-    _banned: set[str] = field(default_factory=set)
+    known: Configurations = field(init=False)
+    is_late: bool = False
+
+    def __post_init__(self) -> None:
+        self.known = Configurations(self.book, self.works, self.candidates, self.options)
 
     def select(self) -> Selection:
         """Return the best set found, its indexes by name."""
-        self._saved = [{} for _ in self.works]
-        is_late = False
-        chosen: Configuration = frozenset()
+        self._in_time(self._explore)
+        chosen = self._improve(self._best)
+        for look in (self._merge, self._look_around):
+            if not self.is_late:
+                self._in_time(partial(look, chosen))
+                chosen = self._improve(self._best)
+        if self.options.storage_budget_bytes is None:
+            chosen = self._trimmed(chosen)
+        chosen = self._narrowed(chosen)
+        found = tuple(sorted((self.candidates[d] for d in chosen), key=lambda c: c.index.name))
+        return Selection(
+            found,
+            stopped_early=self.is_late,
+            saved_ms_per_hour=self._saved(chosen),
+            bound_ms_per_hour=self._bound(),
+        )
+
+    def _in_time(self, look: Callable[[], object]) -> None:
+        """Do it as far as the time goes."""
         try:
-            for number in range(len(self.works)):
-                share = 0.3 + 0.5 * number / len(self.works)
-                self.progress(share, f"configurations of {number + 1} of {len(self.works)}")
-                self._explore(number)
+            look()
         except OutOfTime:
-            is_late = True
+            self.is_late = True
+
+    def _explore(self) -> None:
+        words = f"asking how {len(self.works)} statements use {len(self.candidates)} candidates"
+        self.known.explore(lambda share: self.progress(0.3 + 0.45 * share, words))
+
+    def _merge(self, chosen: Configuration) -> None:
+        """Make candidates of pairs that plans use, and learn what they would do."""
+        self.progress(0.75, "merging indexes")
+        used = {d for n in range(len(self.works)) for c, _ in self.known.useful(n) for d in c}
+        new = {c.index.digest: c for c in merged(self.candidates[d] for d in sorted(used))}
+        new = {d: c for d, c in new.items() if d not in self.candidates}
+        self.candidates.update(new)
+        for number in range(len(self.works)):
+            mine = self.known.of(number)
+            for digest in sorted(new.keys() & mine):
+                self.known.ask(number, frozenset([digest]))
+                self.known.ask(number, (chosen & mine) | {digest})
+
+    def _look_around(self, chosen: Configuration) -> None:
+        self.progress(0.8, "looking around the best set")
+        self.known.look_around(chosen)
+
+    def _improve(self, solve: Callable[[], Configuration]) -> Configuration:
+        """Solve and ask the planner about the solution until it knows nothing new."""
+        chosen: Configuration = frozenset()
         for number in range(_MOST_ROUNDS):
-            self.progress(0.8 + 0.01 * number, f"solving, round {number + 1}")
-            chosen = self._solve()
+            self.progress(0.82 + 0.005 * number, f"solving, round {number + 1}")
+            chosen = solve()
             try:
-                if not self._learn(chosen):
+                if not self.known.learn(chosen):
                     break
             except OutOfTime:
-                is_late = True
+                self.is_late = True
                 break
-        found = (self.candidates[digest] for digest in chosen)
-        return Selection(tuple(sorted(found, key=lambda c: c.index.name)), stopped_early=is_late)
+        return chosen
 
-    def _explore(self, number: int) -> None:
-        """Learn how the statement would use its candidates, alone and together.
+    def _trimmed(self, chosen: Configuration) -> Configuration:
+        try:
+            return self._improve(partial(self._smallest, chosen))
+        except OutOfTime:
+            self.is_late = True
+            return chosen
 
-        With all of them the planner takes the best plan; without one that it took, the next
-        best. What these plans use are the configurations worth knowing.
-        """
-        work = self.works[number]
-        mine = frozenset(self._of(work))
-        for digest in sorted(mine):
-            self._ask(number, frozenset([digest]))
-        pending, asked = [mine], {mine}
-        while pending and len(asked) <= _PLANS_A_STATEMENT:
-            available = pending.pop(0)
-            for digest in sorted(self._ask(number, available)):
-                less = available - {digest}
-                if less not in asked:
-                    asked.add(less)
-                    pending.append(less)
+    def _narrowed(self, chosen: Configuration) -> Configuration:
+        """Cut off what no statement needs; the room it leaves may hold another index."""
+        for _ in range(_MOST_NARROWINGS):
+            try:
+                less = self._cut(chosen)
+                if less == chosen:
+                    break
+                self.known.narrowed |= chosen - less
+                chosen = less
+                if self.options.storage_budget_bytes is not None:
+                    chosen = self._improve(self._best)
+            except OutOfTime:
+                self.is_late = True
+                break
+        return chosen
 
-    def _learn(self, chosen: Configuration) -> bool:
-        """Ask the planner about the solution; return whether it knew better."""
-        is_new = False
-        for number, work in enumerate(self.works):
-            mine = chosen & frozenset(self._of(work))
-            before = len(self._saved[number])
-            used = self._ask(number, mine)
-            is_new |= len(self._saved[number]) > before
-            cost = self.book.cost(work.text, self._indexes(mine))
-            if cost is not None and cost > work.base_cost * (1 + self.options.max_regression):
-                self._banned |= used
-                is_new = True
-        return is_new
+    def _cut(self, chosen: Configuration) -> Configuration:
+        """Return the set with each index as narrow as it can be, or gone."""
+        for digest in sorted(chosen):
+            rest = chosen - {digest}
+            if self.known.does_as_well(chosen, rest, _NEEDED):
+                chosen = rest
+                continue
+            while (less := self._less_than(digest)) is not None:
+                if not self.known.does_as_well(rest | {digest}, rest | {less}, _NEEDED):
+                    break
+                digest = less
+            chosen = rest | {digest}
+        return chosen
 
-    def _ask(self, number: int, available: Configuration) -> Configuration:
-        """Return what the plan uses of the indexes, and keep what it saves where that counts."""
-        work = self.works[number]
-        indexes = self._indexes(available)
-        plan = self.book.plan(work.text, indexes)
-        cost = self.book.cost(work.text, indexes)
-        if plan is None or cost is None:
-            return frozenset()
-        used = frozenset(i.digest for i in indexes if plan.uses_index(i.name))
-        floor = self.options.floor_ms
-        saved = work.mean_ms_at(work.base_cost, floor) - work.mean_ms_at(cost, floor)
-        if used and cost <= work.base_cost * (1 - self.options.min_gain) and saved > 0:
-            self._saved[number][used] = saved * work.statement.calls_per_hour
-        return used
+    def _less_than(self, digest: str) -> str | None:
+        candidate = narrower(self.candidates[digest])
+        if candidate is None or self._is_served(candidate.index):
+            return None
+        return self.candidates.setdefault(candidate.index.digest, candidate).index.digest
 
-    def _of(self, work: Work) -> Iterator[str]:
-        for digest, candidate in self.candidates.items():
-            if table_of(candidate.index) in work.tables and digest not in self.book.failures:
-                yield digest
+    def _is_served(self, index: IndexDefinition) -> bool:
+        table = self.catalog.table(index.table, index.schema)
+        return table is not None and serving(index, table) is not None
 
-    def _indexes(self, digests: Iterable[str]) -> list[IndexDefinition]:
-        return [self.candidates[d].index for d in sorted(digests)]
+    def _saved(self, chosen: Configuration) -> float:
+        """Return what the set saves in an hour, less its writes."""
+        saved = sum(
+            self.known.saved_ms_per_hour(n, self.known.best(n, chosen)[1])
+            for n in range(len(self.works))
+        )
+        return saved - sum(self._writes(d) for d in chosen)
 
-    # The programme
+    # The programmes
 
-    def _solve(self) -> Configuration:
+    def _best(self) -> Configuration:
         """Return the indexes whose savings, less their price, are greatest within the bounds."""
-        known = sorted(d for d in set().union(*self._used()) - self._banned if self._bytes(d))
-        if not known:
-            return frozenset()
-        place = {digest: n for n, digest in enumerate(known)}
         rows = [
-            (number, configuration, saved)
-            for number, saved_by in enumerate(self._saved)
-            for configuration, saved in sorted(saved_by.items(), key=lambda kv: sorted(kv[0]))
-            if configuration <= place.keys()
+            _Row(number, needs, cost)
+            for number in range(len(self.works))
+            for needs, cost in self._worthwhile(number)
         ]
-        gains = [-saved for _, _, saved in rows]
-        prices = [self._price(d) for d in known]
-        answer = milp(
-            np.array(prices + gains),
-            integrality=np.array([1] * len(known) + [0] * len(rows)),
+        names = self._names(rows)
+        gains = [-self.known.saved_ms_per_hour(r.number, r.cost) for r in rows]
+        prices = [self._writes(d) + self.options.min_saved_ms_per_hour for d in names]
+        answer = self._solve(names, rows, prices + gains)
+        return _taken(names, answer)
+
+    def _worthwhile(self, number: int) -> Iterator[tuple[Configuration, float]]:
+        """Yield what gains enough; without a budget a covering index must earn its room.
+
+        It promises what only freshly vacuumed pages keep: so it must save a share of the whole
+        more than the best plan without one.
+        """
+        useful = sorted(self.known.useful(number), key=lambda pair: sorted(pair[0]))
+        work = self.works[number]
+        bare = min((c for u, c in useful if not self._covers(u)), default=work.base_cost)
+        needed = self.options.min_gain * work.base_cost
+        for needs, cost in useful:
+            if self.options.storage_budget_bytes is None and self._hashes(needs):
+                continue  # it saves room and does less: only a budget asks for that
+            if self.options.storage_budget_bytes is None and self._covers(needs):
+                saved_ms = work.mean_ms_at(bare, 0.0) - work.mean_ms_at(cost, 0.0)
+                if bare - cost < needed or saved_ms < _LEAST_COVERING_MS:
+                    continue
+            yield needs, cost
+
+    def _covers(self, used: Configuration) -> bool:
+        return any(self.candidates[d].index.include for d in used)
+
+    def _hashes(self, used: Configuration) -> bool:
+        return any(self.candidates[d].index.method == "hash" for d in used)
+
+    def _smallest(self, best: Configuration) -> Configuration:
+        """Return the smallest set with which no statement is much dearer than with the best.
+
+        That is the epsilon-constraint method (Haimes, Lasdon and Wismer, 1971), a bound for each
+        statement in the place of one for the sum: else a few would decide for all the others.
+        """
+        rows = []
+        for number, work in enumerate(self.works):
+            used, cost = self.known.best(number, best)
+            if not used:
+                continue
+            limit = max(cost * (1 + _TRIMMED_SHARE), cost + _TRIMMED_LEAST * work.base_cost)
+            must_not_sort = not self._sorts(work, used)
+            rows += [
+                _Row(number, needs, other)
+                for needs, other in self._worthwhile(number)
+                if other <= limit and not (must_not_sort and self._sorts(work, needs))
+            ]
+        names = self._names(rows)
+        sizes = [(self._bytes(d) or 0) / 1e6 + 0.01 for d in names]
+        answer = self._solve(names, rows, sizes + [0.0] * len(rows), all_of=True)
+        return _taken(names, answer) or best
+
+    def _sorts(self, work: Work, used: Configuration) -> bool:
+        """Say whether the plan sorts: one that does not stays fast however many rows match."""
+        plan = self.book.plan(work.text, self.known.indexes(used))
+        return plan is None or any("Sort" in n.node_type for _, n in plan.root.walk())
+
+    def _bound(self) -> float | None:
+        """Return what no set of the candidates can save more than in an hour.
+
+        The programme's own bound over every configuration known, small gains included; for
+        plans that nobody asked for, the best that they could be with any one of their indexes.
+        """
+        rows = [
+            _Row(number, needs, cost)
+            for number, costs in enumerate(self.known.costs)
+            for needs, cost in sorted(costs.items(), key=lambda pair: sorted(pair[0]))
+            if needs
+        ]
+        loose = [
+            _Row(number, available, cost)
+            for number, unknown in enumerate(self.known.unknown)
+            for available, cost in unknown
+            if available
+        ]
+        names = self._names([*rows, *loose])
+        gains = [-self.known.saved_ms_per_hour(r.number, r.cost) for r in [*rows, *loose]]
+        prices = [self._writes(d) for d in names]
+        answer = self._solve(names, rows, prices + gains, loose=loose, is_exact=True)
+        bound = getattr(answer, "mip_dual_bound", None)
+        return None if bound is None else max(0.0, -float(bound))
+
+    def _solve(
+        self,
+        names: Sequence[str],
+        rows: Sequence[_Row],
+        weights: Sequence[float],
+        *,
+        loose: Sequence[_Row] = (),
+        all_of: bool = False,
+        is_exact: bool = False,
+    ) -> Any:
+        """Return HiGHS' answer: one variable an index, then one a row, then one a loose row."""
+        if not names:
+            return None
+        width = len(names) + len(rows) + len(loose)
+        place = {digest: n for n, digest in enumerate(names)}
+        every = [*rows, *loose]
+        links = _Links(width, len(names), place)
+        return milp(
+            np.array(weights),
+            integrality=np.array([1] * len(names) + [0] * len(every)),
             bounds=Bounds(0, 1),
-            constraints=[self._bounds(known, rows), *self._links(place, rows)],
+            constraints=[
+                self._within(names, width, is_exact=is_exact),
+                links.one_each(every, exactly=all_of),
+                *links.needs(rows, loose),
+            ],
             options={"time_limit": _SOLVE_LIMIT_S, "mip_rel_gap": 1e-4},
         )
-        if answer.x is None:
-            return frozenset()
-        return frozenset(d for d, n in place.items() if answer.x[n] > 0.5)
 
-    def _used(self) -> list[Configuration]:
-        return [c for saved_by in self._saved for c in saved_by]
+    def _names(self, rows: Sequence[_Row]) -> list[str]:
+        needed = {d for row in rows for d in row.needs}
+        return sorted(d for d in needed if self._bytes(d))
 
-    def _price(self, digest: str) -> float:
-        """Return what an index must earn: its writes, and the least that is worth a suggestion."""
-        index = self.candidates[digest].index
-        return self.writes.cost_ms_per_hour(index) + self.options.min_saved_ms_per_hour
+    def _within(self, names: Sequence[str], width: int, *, is_exact: bool) -> LinearConstraint:
+        """Bound the bytes, in megabytes, and the number of the indexes."""
+        budget = self.options.storage_budget_bytes
+        room = np.inf if budget is None else budget / 1e6
+        sizes = np.zeros((2, width))
+        for n, digest in enumerate(names):
+            size = self._bytes(digest) or 0
+            kept = size if is_exact else self._reserved(digest, size)
+            sizes[0, n], sizes[1, n] = kept / 1e6, 1.0
+        return LinearConstraint(sizes, ub=np.array([room, float(self.options.max_indexes)]))
+
+    def _reserved(self, digest: str, size: int) -> int:
+        return reserved_bytes(self.candidates[digest].index, size, self.catalog)
 
     def _bytes(self, digest: str) -> int | None:
         return self.book.index_bytes(self.candidates[digest].index)
 
-    def _bounds(
-        self, known: Sequence[str], rows: Sequence[tuple[int, Configuration, float]]
-    ) -> LinearConstraint:
-        """Bound the bytes, in the budget's own size, and the number of the indexes."""
-        budget = self.options.storage_budget_bytes
-        whole = budget if budget is not None else np.inf
-        sizes = [(self._bytes(d) or 0) / 1e6 for d in known] + [0.0] * len(rows)
-        ones = [1.0] * len(known) + [0.0] * len(rows)
-        return LinearConstraint(
-            np.array([sizes, ones]), ub=np.array([whole / 1e6, float(self.options.max_indexes)])
-        )
+    def _writes(self, digest: str) -> float:
+        return self.writes.cost_ms_per_hour(self.candidates[digest].index)
 
-    def _links(
-        self, place: Mapping[str, int], rows: Sequence[tuple[int, Configuration, float]]
-    ) -> list[LinearConstraint]:
-        """A statement takes one configuration at most, and only one whose indexes exist."""
-        first = len(place)
-        width = first + len(rows)
-        one = _Sparse(width)
-        for n, (number, _, _) in enumerate(rows):
-            one.put(number, first + n, 1.0)
-        exists = _Sparse(width)
-        line = 0
-        for n, (_, configuration, _) in enumerate(rows):
-            for digest in sorted(configuration):
-                exists.put(line, first + n, 1.0)
-                exists.put(line, place[digest], -1.0)
+
+def _taken(names: Sequence[str], answer: Any) -> Configuration:
+    if answer is None or answer.x is None:
+        return frozenset()
+    return frozenset(d for n, d in enumerate(names) if answer.x[n] > 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """The constraints that tie the statements' choices to the indexes."""
+
+    width: int
+    first: int  # the place of the first row's variable
+    place: dict[str, int]  # of each index's
+
+    def one_each(self, rows: Sequence[_Row], *, exactly: bool) -> LinearConstraint:
+        """A statement takes one configuration at most, or exactly one."""
+        numbers = {number: n for n, number in enumerate(sorted({r.number for r in rows}))}
+        entries = [(numbers[r.number], self.first + n, 1.0) for n, r in enumerate(rows)]
+        least = 1.0 if exactly else 0.0
+        return LinearConstraint(self._matrix(entries, len(numbers)), lb=least, ub=1.0)
+
+    def needs(self, rows: Sequence[_Row], loose: Sequence[_Row]) -> Iterator[LinearConstraint]:
+        """A configuration needs all its indexes, a loose one any of them."""
+        entries, line = [], 0
+        for n, row in enumerate(rows):
+            for digest in sorted(row.needs):
+                entries += [(line, self.first + n, 1.0)]
+                entries += [(line, self.place[digest], -1.0)] if digest in self.place else []
                 line += 1
-        return [
-            LinearConstraint(one.matrix(len(self.works)), ub=1.0),
-            LinearConstraint(exists.matrix(line), ub=0.0),
-        ]
+        for n, row in enumerate(loose, start=len(rows)):
+            entries.append((line, self.first + n, 1.0))
+            entries += [(line, self.place[d], -1.0) for d in row.needs if d in self.place]
+            line += 1
+        if line:
+            yield LinearConstraint(self._matrix(entries, line), lb=-np.inf, ub=0.0)
 
-
-class _Sparse:
-    """Collects the entries of a sparse matrix."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._values: list[float] = []
-        self._rows: list[int] = []
-        self._columns: list[int] = []
-
-    def put(self, row: int, column: int, value: float) -> None:
-        self._rows.append(row)
-        self._columns.append(column)
-        self._values.append(value)
-
-    def matrix(self, height: int) -> csr_array:
+    def _matrix(self, entries: Sequence[tuple[int, int, float]], height: int) -> csr_array:
+        rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
         return coo_array(
-            (self._values, (self._rows, self._columns)), shape=(max(height, 1), self._width)
+            (values, (rows, columns)), shape=(max(height, 1), self.width), dtype=float
         ).tocsr()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,9 +9,11 @@ from perfcore.advise import caching, findings
 from perfcore.advise.costs import CostBook
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.identity import suggestion_id
+from perfcore.advise.memory_advice import MIN_SPILL_MB, work_mem_advice
 from perfcore.advise.rewrite_advice import RewriteAdvice
 from perfcore.advise.rewrites.membership import batch
-from perfcore.advise.statement import StatementShape
+from perfcore.advise.server_state import ServerState
+from perfcore.advise.statement import StatementShape, plannable
 from perfcore.advise.workload import Endpoints, EndpointUse, Options, Repetition, Writes
 from perfcore.errors import PerfcoreError
 from perfcore.types import (
@@ -26,9 +27,6 @@ from perfcore.types import (
 )
 
 _N_PLUS_ONE_MS_PER_MINUTE = 50.0
-_MIN_SPILL_MB = 1.0
-_MAX_WORK_MEM_MB = 256
-_SPILL_TO_MEMORY = 2.5  # a sort needs more room in memory than its tapes take on disk
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Remedies:
     writes: Writes
     endpoints: Endpoints
     options: Options
+    server: ServerState | None = None
 
     def for_statement(
         self, statement: WorkloadStatement, shape: StatementShape
@@ -142,37 +141,10 @@ class Remedies:
         ]
 
     def _spill(self, statement: WorkloadStatement) -> list[Suggestion]:
-        spilled = findings.spilled_mb(statement)
-        if spilled < _MIN_SPILL_MB:
-            return []
-        wanted = 2 ** math.ceil(math.log2(spilled * _SPILL_TO_MEMORY))
-        work_mem = min(max(8, wanted), _MAX_WORK_MEM_MB)
-        mean = statement.mean_exec_time_ms
-        return [
-            self._suggestion(
-                "setting",
-                f"work_mem/{statement.fingerprint}",
-                f"Give {short(statement.text)} {work_mem} MB of work_mem",
-                (
-                    "A sort or hash that does not fit into work_mem goes through temporary files. "
-                    "Raise it for this statement's transaction, not for the server: every "
-                    "connection may take it several times over."
-                ),
-                Finding(
-                    "sort_spill",
-                    f"Each call writes {spilled:,.1f} MB to temporary files.",
-                    (("mean time", f"{mean:,.2f} ms"),),
-                ),
-                0.0,
-                ddl=f"SET LOCAL work_mem = '{work_mem}MB'",
-                undo="RESET work_mem",
-                statements=(gain_of(statement, 1.0, 1.0, mean),),
-                caveats=(
-                    "How much time it saves is only known by trying.",
-                    *(("It would need more than that.",) if wanted > work_mem else ()),
-                ),
-            )
-        ]
+        plan = None
+        if self.server is not None and findings.spilled_mb(statement) >= MIN_SPILL_MB:
+            plan = self.book.plan(plannable(statement.text))
+        return work_mem_advice(statement, plan, self.server, self.options)
 
     def _suggestion(
         self,

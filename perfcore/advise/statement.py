@@ -7,8 +7,9 @@ does is left to the planner.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -33,6 +34,7 @@ class Operator(StrEnum):
     ANY = "in"  # IN (...), = ANY (...)
     RANGE = "range"
     LIKE = "like"
+    ILIKE = "ilike"  # and patterns that no order of the text can serve
     JSON_CONTAINS = "json contains"  # @>
     JSON_EXISTS = "json exists"  # ?, ?|, ?&
     ARRAY = "array"  # @>, <@, &&
@@ -58,6 +60,7 @@ class Predicate:
     key: Key
     literal: str = ""
     parameter: int = 0  # n of the $n it is compared with, 0 when with something else
+    literals: tuple[str, ...] = ()  # of a list that holds nothing but constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,10 @@ _COMMANDS = (
     (exp.Insert, "insert"),
     (exp.Update, "update"),
     (exp.Delete, "delete"),
+    (exp.Merge, "merge"),
     (exp.Query, "select"),
 )
+_WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 _READABLE = ("select", "with", "update", "delete", "insert", "table", "values", "merge")
 # A "$1" outside of strings, quoted names and comments.
 _TOKEN = re.compile(
@@ -203,9 +208,11 @@ def read_statement(text: str, catalog: Catalog) -> StatementShape:
     tree = parse(text)
     command = next((c for kind, c in _COMMANDS if isinstance(tree, kind)), "other")
     try:
-        reader = _Reader(catalog)
-        for scope in traverse_scope(_as_query(tree)):
-            reader.read(scope)
+        tree = _without_views(tree, catalog)
+        reader = _Reader(catalog, text)
+        for query in (_as_query(tree), *_inner_writes(tree)):
+            for scope in traverse_scope(query):
+                reader.read(scope)
     except (SqlglotError, RecursionError) as error:
         raise Unparsable(str(error).split("\n")[0][:200]) from error
     return StatementShape(
@@ -217,11 +224,45 @@ def read_statement(text: str, catalog: Catalog) -> StatementShape:
     )
 
 
+def _without_views(tree: exp.Expr, catalog: Catalog, depth: int = 5) -> exp.Expr:
+    """Put the definitions of views in their place, as the server does before it plans."""
+    own = {c.alias for c in tree.find_all(exp.CTE)}
+    found = False
+    for table in list(tree.find_all(exp.Table)):
+        view = catalog.view(table.name, table.db)
+        is_other = view is None or (not table.db and table.name in own)
+        if is_other or catalog.table(table.name, table.db) or isinstance(table.parent, _WRITES):
+            continue
+        assert view is not None
+        with contextlib.suppress(Unparsable):
+            inner = parse(view.definition.rstrip().rstrip(";"))
+            if isinstance(inner, exp.Query):
+                alias = table.alias or table.name
+                table.replace(exp.Subquery(this=inner, alias=exp.TableAlias(this=_name(alias))))
+                found = True
+    return _without_views(tree, catalog, depth - 1) if found and depth > 1 else tree
+
+
+def _name(text: str) -> exp.Identifier:
+    return exp.Identifier(this=text, quoted=True)
+
+
+def _inner_writes(tree: exp.Expr) -> Iterator[exp.Expr]:
+    """Yield the search of each UPDATE or DELETE inside a WITH."""
+    for node in tree.find_all(exp.Update, exp.Delete):
+        if node is not tree:
+            yield _as_query(node)
+
+
 def _as_query(tree: exp.Expr) -> exp.Expr:
     """Return a SELECT that searches as the UPDATE or DELETE does."""
     if isinstance(tree, exp.Insert):
         source = tree.expression
         return source if isinstance(source, exp.Query) else exp.select("1")
+    if isinstance(tree, exp.Merge):
+        query = exp.select("*").from_(tree.this.copy())
+        query = query.join(tree.args["using"].copy(), join_type="cross")
+        return query.where(tree.args["on"].copy())
     if not isinstance(tree, (exp.Update, exp.Delete)):
         return tree if isinstance(tree, exp.Query) else exp.select("1")
     query = exp.select("*").from_(tree.this.copy())
@@ -237,7 +278,7 @@ def _as_query(tree: exp.Expr) -> exp.Expr:
 
 
 def _written_table(tree: exp.Expr, catalog: Catalog) -> str:
-    if not isinstance(tree, (exp.Insert, exp.Update, exp.Delete)):
+    if not isinstance(tree, _WRITES):
         return ""
     table = tree.find(exp.Table) if isinstance(tree, exp.Insert) else tree.this
     found = catalog.table(table.name, table.db) if isinstance(table, exp.Table) else None
@@ -268,8 +309,9 @@ class _Place:
 class _Reader:
     """Collects what the scopes of one statement ask of base tables."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, text: str) -> None:
         self._catalog = catalog
+        self._text = text
         self._found: dict[tuple[int, str], TableUse] = {}
         self._columns: dict[tuple[int, str], set[str]] = {}
         self.unknown: set[str] = set()
@@ -365,6 +407,7 @@ class _Reader:
             column.set("table", None)
             column.set("db", None)
         text = bare.sql(dialect="postgres", normalize_functions="lower", comments=False)
+        text = _as_spelled(text, self._text)
         return place, Key(text, True, tuple(sorted({c.name for c in columns})))
 
     # Predicates
@@ -433,9 +476,16 @@ class _Reader:
 
     def _in(self, scope: Scope, node: exp.In) -> list[tuple[_Place, Predicate | JoinKey]]:
         query = node.args.get("query")
+        if query is None and isinstance(node.this.unnest(), exp.Tuple):
+            return [
+                found
+                for side in node.this.unnest().expressions
+                for found in self._one(scope, side, Operator.ANY, None)
+            ]
         if query is None:
             value = node.expressions[0] if len(node.expressions) == 1 else None
-            return self._one(scope, node.this, Operator.ANY, value)
+            found = self._one(scope, node.this, Operator.ANY, value)
+            return [(place, _with_literals(p, node.expressions)) for place, p in found]
         inner = query.unnest()
         keyed = self._key(scope, node.this)
         if keyed is None or not isinstance(inner, exp.Select) or len(inner.expressions) != 1:
@@ -542,12 +592,15 @@ class _Reader:
     def _read_extreme(self, scope: Scope) -> None:
         """Treat `SELECT max(a) FROM t` as the order and limit that PostgreSQL makes of it."""
         select = scope.expression
-        if len(select.expressions) != 1 or select.args.get("group") is not None:
+        extremes = [p.unalias() for p in select.expressions]
+        whole = all(isinstance(e, (exp.Max, exp.Min)) for e in extremes)
+        if not extremes or not whole or select.args.get("group") is not None:
             return
-        extreme = select.expressions[0].unalias()
-        if isinstance(extreme, (exp.Max, exp.Min)) and (keyed := self._key(scope, extreme.this)):
-            order = OrderKey(keyed[1], isinstance(extreme, exp.Max))
-            self._add(keyed[0], order_by=(order,), has_limit=True)
+        keyed = [self._key(scope, e.this) for e in extremes]
+        # The least and the greatest of one column are the two ends of one index.
+        if keyed[0] is not None and all(k == keyed[0] for k in keyed):
+            order = OrderKey(keyed[0][1], len(keyed) == 1 and isinstance(extremes[0], exp.Max))
+            self._add(keyed[0][0], order_by=(order,), has_limit=True)
 
     def _read_group(self, scope: Scope) -> None:
         select = scope.expression
@@ -574,10 +627,10 @@ class _Reader:
 
 _OPERATORS: dict[type[exp.Expr], Operator] = {
     exp.Like: Operator.LIKE,
-    exp.ILike: Operator.LIKE,
-    exp.SimilarTo: Operator.LIKE,
-    exp.RegexpLike: Operator.LIKE,
-    exp.RegexpILike: Operator.LIKE,
+    exp.ILike: Operator.ILIKE,
+    exp.SimilarTo: Operator.ILIKE,
+    exp.RegexpLike: Operator.ILIKE,
+    exp.RegexpILike: Operator.ILIKE,
     exp.ArrayContainsAll: Operator.ARRAY,
     exp.ArrayContainedBy: Operator.ARRAY,
     exp.ArrayOverlaps: Operator.ARRAY,
@@ -586,6 +639,13 @@ _OPERATORS: dict[type[exp.Expr], Operator] = {
     exp.JSONBContainsAnyTopKeys: Operator.JSON_EXISTS,
     exp.JSONBContainsAllTopKeys: Operator.JSON_EXISTS,
 }
+
+
+def _with_literals(found: Predicate | JoinKey, values: Iterable[exp.Expr]) -> Predicate | JoinKey:
+    texts = tuple(v.sql(dialect="postgres") if isinstance(v, exp.Literal) else "" for v in values)
+    if isinstance(found, Predicate) and texts and all(texts):
+        return replace(found, literals=texts)
+    return found
 
 
 def _predicate(operator: Operator, key: Key, value: Any) -> Predicate:
@@ -599,6 +659,26 @@ def _predicate(operator: Operator, key: Key, value: Any) -> Predicate:
     if isinstance(bare, (exp.Literal, exp.Boolean)):
         return Predicate(operator, key, literal=bare.sql(dialect="postgres"))
     return Predicate(operator, key)
+
+
+_UNIT = re.compile(r"\bdate_trunc\(\s*'(\w+)'", re.IGNORECASE)
+
+
+def _as_spelled(expression: str, statement: str) -> str:
+    """Return the expression with the units of time as the statement has them.
+
+    The parser writes them in capitals, and to PostgreSQL another constant is another expression.
+
+    >>> _as_spelled("date_trunc('MONTH', a)", "SELECT date_trunc('month', a) FROM t")
+    "date_trunc('month', a)"
+    """
+    spelled = {m[1].lower(): m[1] for m in _UNIT.finditer(statement)}
+
+    def restore(match: re.Match[str]) -> str:
+        unit = spelled.get(match[1].lower(), match[1].lower())
+        return match[0].replace(match[1], unit)
+
+    return _UNIT.sub(restore, expression)
 
 
 def _conditions(select: exp.Select) -> Iterator[exp.Expr]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,11 @@ from perfcore.advise.advisor import Advice
 from perfcore.advise.workload import Endpoints, EndpointUse, ForeignKey, Repetition, WriteRate
 from perfcore.codec import to_json
 from perfcore.db import query
-from perfcore.types import WorkloadStatement
+from perfcore.types import Suggestion, SuggestionPlans, WorkloadStatement
 
 Connection = psycopg.Connection[TupleRow]
+MAX_PLANS_BYTES = 400_000  # of a suggestion, both plans together
+MAX_REJECTIONS = 500  # of a target
 
 
 def read_workload(
@@ -93,28 +96,82 @@ def save_advice(store: Connection, target_id: int, advice: Advice) -> None:
     """
     with store.transaction():
         for suggestion in advice.suggestions:
-            body: dict[str, Any] = to_json(suggestion)
-            columns = ("suggestion_id", "target_id", "kind", "title", "saved_ms_per_hour")
-            _run(
-                store,
-                "advise_save_suggestion",
-                **{c: body[c] for c in (*columns, "evidence")},
-                body=Jsonb(body),
-            )
+            _save_suggestion(store, suggestion)
+        _save_plans(store, advice)
         if not advice.stopped_early:
             ids = [s.suggestion_id for s in advice.suggestions]
             _run(store, "advise_retire_suggestions", target_id=target_id, suggestion_ids=ids)
-        _run(store, "advise_delete_silences", target_id=target_id)
-        for silence in advice.silences:
-            _run(
-                store,
-                "advise_insert_silence",
-                target_id=target_id,
-                fingerprint=silence.fingerprint,
-                queryid=silence.queryid,
-                reason=silence.reason.value,
-                detail=silence.detail,
-            )
+        _save_silences(store, target_id, advice)
+        _save_rejections(store, target_id, advice)
+
+
+def _save_suggestion(store: Connection, suggestion: Suggestion) -> None:
+    body: dict[str, Any] = to_json(suggestion)
+    columns = ("suggestion_id", "target_id", "kind", "title", "saved_ms_per_hour", "evidence")
+    slowest = max((g.mean_ms_before for g in suggestion.statements), default=None)
+    _run(
+        store,
+        "advise_save_suggestion",
+        **{c: body[c] for c in columns},
+        body=Jsonb(body),
+        slowest_mean_ms=slowest,
+    )
+
+
+def _save_plans(store: Connection, advice: Advice) -> None:
+    """Keep the plans of the round's suggestions; one that has none, or too large ones, has none."""
+    plans = {p.suggestion_id: p for p in advice.plans}
+    for suggestion in advice.suggestions:
+        found = plans.get(suggestion.suggestion_id)
+        if found is None or _size_of(found) > MAX_PLANS_BYTES:
+            _run(store, "advise_delete_plans", suggestion_id=suggestion.suggestion_id)
+            continue
+        _run(
+            store,
+            "advise_save_plans",
+            suggestion_id=found.suggestion_id,
+            fingerprint=found.fingerprint,
+            statement=found.statement,
+            before=Jsonb(found.before),
+            after=Jsonb(found.after),
+        )
+
+
+def _size_of(plans: SuggestionPlans) -> int:
+    return len(json.dumps([plans.before, plans.after]).encode()) + len(plans.statement.encode())
+
+
+def _save_silences(store: Connection, target_id: int, advice: Advice) -> None:
+    _run(store, "advise_delete_silences", target_id=target_id)
+    for silence in advice.silences:
+        _run(
+            store,
+            "advise_insert_silence",
+            target_id=target_id,
+            fingerprint=silence.fingerprint,
+            queryid=silence.queryid,
+            reason=silence.reason.value,
+            detail=silence.detail,
+        )
+
+
+def _save_rejections(store: Connection, target_id: int, advice: Advice) -> None:
+    """Keep the rejected indexes that alone would save most, at most MAX_REJECTIONS."""
+    _run(store, "advise_delete_rejections", target_id=target_id)
+    distinct = {r.index.digest: r for r in advice.rejections}.values()
+    ranked = sorted(distinct, key=lambda r: (-r.saved_ms_per_hour, r.index.digest))
+    for rejection in ranked[:MAX_REJECTIONS]:
+        _run(
+            store,
+            "advise_insert_rejection",
+            target_id=target_id,
+            digest=rejection.index.digest,
+            index_body=Jsonb(to_json(rejection.index)),
+            reason=rejection.reason,
+            fingerprints=list(rejection.fingerprints),
+            index_bytes=rejection.index_bytes,
+            saved_ms_per_hour=rejection.saved_ms_per_hour,
+        )
 
 
 def _rows(store: Connection, name: str, **parameters: Any) -> list[TupleRow]:

@@ -12,6 +12,7 @@ import sqlalchemy
 
 import perfcore
 from perfcore.advise.plan_findings import plan_findings
+from perfcore.advise.readers import place, reader_of
 from perfcore.aggregate import endpoints as endpoint_tables
 from perfcore.aggregate import metrics as metric_tables
 from perfcore.aggregate import statements as statement_tables
@@ -100,26 +101,57 @@ def slow_queries(store: sqlalchemy.Engine, question: Question) -> Any:
 
 def suggestions(store: sqlalchemy.Engine, question: Question) -> Any:
     """Return suggestions with what became of them, the most saving first."""
-    wanted, names = question["state"], {t.target_id: t.name for t in read.targets(store)}
-    if question["target"] is not None and question["target"] not in names.values():
-        known = ", ".join(names.values()) or "none is watched yet"
-        raise RequestRefused(
-            f"no target is named {question['target']!r}", field="target", hint=f"known: {known}"
-        )
+    wanted, names = question["state"], _target_names(store, question)
     found = [
         {
             **_fields(stored.suggestion),
+            **_fields(place(stored.suggestion)),
             "target": names.get(stored.suggestion.target_id, ""),
             "state": stored.state,
             "state_reason": stored.state_reason,
+            "snoozed_until": stored.snoozed_until,
+            "snoozed_until_ms": stored.snoozed_until_ms,
             "created_at": stored.created_at,
             "updated_at": stored.updated_at,
         }
         for stored in read.suggestions(store, state=None if wanted == "all" else wanted)
         if question["kind"] in (None, stored.suggestion.kind)
+        and question["reader"] in (None, reader_of(stored.suggestion))
         and question["target"] in (None, names.get(stored.suggestion.target_id, ""))
     ]
     return _cut(found, question["limit"])
+
+
+def rejections(store: sqlalchemy.Engine, question: Question) -> Any:
+    """Return the indexes of the last round that were weighed and not suggested."""
+    names = _target_names(store, question)
+    found = [
+        {
+            "target_id": stored.target_id,
+            "target": names.get(stored.target_id, ""),
+            "index": stored.rejection.index,
+            "ddl": stored.rejection.index.ddl(),
+            "reason": stored.rejection.reason,
+            "index_bytes": stored.rejection.index_bytes,
+            "saved_ms_per_hour": stored.rejection.saved_ms_per_hour,
+            "statements": stored.statements,
+            "updated_at": stored.updated_at,
+        }
+        for stored in read.rejections(store)
+        if question["target"] in (None, names.get(stored.target_id, ""))
+    ]
+    return _cut(found, question["limit"])
+
+
+def _target_names(store: sqlalchemy.Engine, question: Question) -> dict[int, str]:
+    """Return the targets' names; refuse a question about a target that is not among them."""
+    names = {t.target_id: t.name for t in read.targets(store)}
+    if question["target"] is not None and question["target"] not in names.values():
+        known = ", ".join(names.values()) or "none is watched yet"
+        raise RequestRefused(
+            f"no target is named {question['target']!r}", field="target", hint=f"known: {known}"
+        )
+    return names
 
 
 def endpoints(store: sqlalchemy.Engine, question: Question) -> Any:

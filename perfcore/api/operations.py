@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy
 
+from perfcore.advise.readers import Reader
 from perfcore.api import answers, schemas
 from perfcore.api.answers import Question
 from perfcore.api.parameters import Parameter, choice, identity, instant, number, text, whole
@@ -76,11 +77,19 @@ OPERATIONS = (
         (
             choice("state", "Only in this state.", SUGGESTION_STATES, default="open"),
             choice("kind", "Only of this kind.", SUGGESTION_KINDS),
+            choice("reader", "Only for this reader.", [r.value for r in Reader]),
             text("target", "Only for the target of this name."),
             _limit(),
         ),
         answers.suggestions,
         schemas.SUGGESTIONS,
+    ),
+    Operation(
+        ("/api/v1/rejections",),
+        "Indexes that the last round weighed and did not suggest, with the reason.",
+        (text("target", "Only for the target of this name."), _limit(500)),
+        answers.rejections,
+        schemas.REJECTIONS,
     ),
     Operation(
         ("/api/v1/endpoints",),

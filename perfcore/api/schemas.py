@@ -97,7 +97,27 @@ SUGGESTIONS = _answer(
         reason=_TEXT, finding=_OBJECT, evidence=_TEXT, saved_ms_per_hour=_NUMBER, ddl=_TEXT,
         undo=_TEXT, index=_MAYBE_OBJECT, index_bytes=_MAYBE_WHOLE, write_cost=_TEXT, risk=_TEXT,
         statements=_GAINS, endpoints=_LIST, caveats=_LIST, rewritten_sql=_TEXT, state=_TEXT,
-        state_reason=_TEXT, created_at=_TIME, updated_at=_TIME,
+        state_reason=_TEXT, created_at=_TIME, updated_at=_TIME, snoozed_until=_MAYBE_TIME,
+        snoozed_until_ms={
+            **_MAYBE_NUMBER,
+            "description": "Until its slowest statement's mean is above this; null: not so.",
+        },
+        reader={**_TEXT, "description": "Whom it is for: run now, or needs somebody."},
+        why={**_TEXT, "description": "Why it is for this reader."},
+        present={**_TEXT, "description": "Of a setting or a state: the value as it is."},
+        proposed=_TEXT, verify=_TEXT, plan_change=_TEXT,
+        promised_ms_per_hour={
+            **_NUMBER, "description": "By the planner alone, before what was measured corrected it."
+        },
+        write_ms_per_hour={**_NUMBER, "description": "What keeping a new index costs."},
+    ),
+)  # fmt: skip
+REJECTIONS = _answer(
+    **_CUT,
+    items=_list(
+        target_id=_WHOLE, target=_TEXT, index=_OBJECT, ddl=_TEXT, reason=_TEXT,
+        index_bytes=_MAYBE_WHOLE, saved_ms_per_hour=_NUMBER, updated_at=_TIME,
+        statements=_list(queryid=_QUERYID, fingerprint=_FINGERPRINT, text=_TEXT),
     ),
 )  # fmt: skip
 ENDPOINTS = _answer(

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -31,17 +32,20 @@ from perfcore.errors import (
 )
 from perfcore.lab import change
 from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
+from perfcore.lab.delivered import Promise, promise_of, record_trial
 from perfcore.lab.ledger import Change, read_change
-from perfcore.lab.parameters import ParameterSet, parameter_sets
-from perfcore.lab.trial import TrialResult, run_trial
+from perfcore.lab.parameters import parameter_sets
+from perfcore.lab.trial import Outcome, TrialResult, Tried, run_trials
+from perfcore.plan import parse_plan
 from perfcore.target import connect_target, refuse_dangerous_role
-from perfcore.types import IndexDefinition
+from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.hypopg import HypoPG
 from perfcore.whatif.planner import Planner
 from perfcore.whatif.twin import Twin
 
 MAX_TRIALS = 2
+MAX_STATEMENTS = 5  # of one trial
 LIMIT_ROWS = 20
 _MB = 1_000_000
 
@@ -71,6 +75,17 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherStatement:
+    """Another statement that the index is there for, or in the way of."""
+
+    fingerprint: int
+    text: str
+    estimate: Estimate | None = None
+    measured: TrialResult | None = None
+    note: str = ""  # why something of it is missing
+
+
+@dataclass(frozen=True, slots=True)
 class TrialReport:
     """Everything a trial found; parts that were not reached are empty."""
 
@@ -79,6 +94,7 @@ class TrialReport:
     lab: LabDescription | None = None
     measured: TrialResult | None = None
     notes: tuple[str, ...] = ()
+    others: tuple[OtherStatement, ...] = ()
 
 
 class Jobs:
@@ -101,9 +117,13 @@ class Jobs:
         index: IndexDefinition,
         *,
         suggestion_id: str | None = None,
+        others: Sequence[tuple[int, str]] = (),
         pairs: int = 10,
     ) -> str:
         """Begin a trial and return its id at once.
+
+        `others` are fingerprint and text of statements that the index helps or hurts as well:
+        of them, four are measured in the same trial, as far as its time lasts.
 
         Raises TrialFailed where the target is not one of PERFCORE_TARGETS.
         """
@@ -123,7 +143,9 @@ class Jobs:
 
         def work() -> None:
             with self._turns, db.connect(self._config.store, autocommit=True) as store:
-                job = _TrialJob(store, trial_id, statement_text, index)
+                job = _TrialJob(
+                    store, trial_id, target_id, fingerprint, statement_text, index, others
+                )
                 with job.recorded():
                     job.estimate(self._planners(target_name, target_dsn, job.share(0.0, 0.2)))
                     lab_dsn = ensure_lab(self._config.lab, target_name)
@@ -223,7 +245,7 @@ class Jobs:
         with self._twins_lock:
             yield self._twin(name, dsn).planner
         try:
-            hypopg = HypoPG(dsn)
+            hypopg = HypoPG(dsn, self._config.data_dir)
         except (PlanningFailed, TargetUnavailable):
             return
         with hypopg:
@@ -266,14 +288,20 @@ class _TrialJob:
         self,
         store: psycopg.Connection[Any],
         trial_id: str,
+        target_id: int,
+        fingerprint: int,
         statement_text: str,
         index: IndexDefinition,
+        others: Sequence[tuple[int, str]],
     ) -> None:
         self._store = store
         self._trial_id = trial_id
+        self._target_id = target_id
+        self._fingerprint = fingerprint
         self._text = statement_text
         self._index = index
-        self._report = TrialReport(statement_text)
+        more = [OtherStatement(f, t) for f, t in others if f != fingerprint]
+        self._report = TrialReport(statement_text, others=tuple(more[: MAX_STATEMENTS - 1]))
         self._ended = False
 
     @contextmanager
@@ -309,37 +337,84 @@ class _TrialJob:
         self._update(result=self._report)
 
     def _add(self, planner: Planner) -> None:
+        is_first = not self._report.estimates
         estimate = _estimate(planner, self._text, self._index, None)
         self._report = replace(self._report, estimates=(*self._report.estimates, estimate))
+        if is_first:
+            self._keep([_estimated(planner, o, self._index) for o in self._report.others])
+
+    def _keep(self, others: Sequence[OtherStatement]) -> None:
+        self._report = replace(self._report, others=tuple(others))
 
     def measure(self, target_dsn: str, lab_dsn: str, max_bytes: int, pairs: int) -> None:
         """Copy the tables, choose values and run."""
-        with connect_target(target_dsn) as target:
-            tables = _tables(self._text, self._index, target)
         copying = self.share(0.2, 0.6)
-        described = copy_tables(target_dsn, lab_dsn, tables, max_bytes=max_bytes, progress=copying)
-        self._report = replace(self._report, lab=described)
+        with connect_target(target_dsn) as target:
+            tables = set(_tables(self._text, self._index, target))
+            others = [(o, _reads(o, self._index, target)) for o in self._report.others]
+        copy = partial(copy_tables, target_dsn, lab_dsn, max_bytes=max_bytes, progress=copying)
+        described = copy(tables)
+        kept = []
+        for other, reads in others:
+            if not other.note and not reads <= tables:
+                # All tables of a trial together stay below the limit: else this one is left out.
+                try:
+                    described, tables = copy(tables | reads), tables | reads
+                except TrialFailed as error:
+                    other = replace(other, note=f"not run: {error}")
+            kept.append(other)
+        self._report = replace(self._report, lab=described, others=tuple(kept))
         self._update(result=self._report, message="choosing values")
         with db.connect(lab_dsn, autocommit=True) as lab:
-            sets = parameter_sets(lab, self._text, read_catalog(lab))
-        self._measure(lab_dsn, sets, pairs)
+            catalog = read_catalog(lab)
+            first = Tried(self._text, parameter_sets(lab, self._text, catalog))
+            self._measure(lab_dsn, first, [_chosen(lab, o, catalog) for o in kept], pairs)
 
-    def _measure(self, lab_dsn: str, sets: Sequence[ParameterSet], pairs: int) -> None:
-        measured = run_trial(
+    def _measure(
+        self,
+        lab_dsn: str,
+        first: Tried,
+        others: Sequence[tuple[OtherStatement, Tried | None]],
+        pairs: int,
+    ) -> None:
+        measured, *rest = run_trials(
             lab_dsn,
-            self._text,
             self._index,
-            sets,
+            [first, *(t for _, t in others if t is not None)],
             pairs=pairs,
             progress=self.share(0.6, 1.0),
         )
-        self._report = replace(self._report, measured=measured)
+        outcomes = iter(rest)
+        kept = [other if tried is None else _measured(other, next(outcomes))
+                for other, tried in others]  # fmt: skip
+        self._report = replace(self._report, measured=measured.measured, others=tuple(kept))
 
     def finish(self, suggestion_id: str | None) -> None:
         """Write the whole report down."""
         if suggestion_id is not None:
             self._store.execute(db.query("lab_mark_measured"), {"suggestion_id": suggestion_id})
+        self._record()
         self._end("done", "measured")
+
+    def _record(self) -> None:
+        """Write down promised and delivered, for the advisor to learn from."""
+        first = next(iter(self._report.estimates), None)
+        self._record_one(self._fingerprint, self._report.measured, first)
+        for each in self._report.others:
+            self._record_one(each.fingerprint, each.measured, each.estimate)
+
+    def _record_one(
+        self, fingerprint: int, measured: TrialResult | None, estimate: Estimate | None
+    ) -> None:
+        record_trial(
+            self._store,
+            self._trial_id,
+            self._target_id,
+            self._index,
+            fingerprint,
+            measured.sets if measured else (),
+            _promise(estimate, self._index) if estimate else None,
+        )
 
     def _note(self, words: str) -> None:
         self._report = replace(self._report, notes=(*self._report.notes, words))
@@ -392,6 +467,43 @@ def _estimate(
         dict(after.document),
         parameters,
     )
+
+
+def _estimated(planner: Planner, other: OtherStatement, index: IndexDefinition) -> OtherStatement:
+    try:
+        return replace(other, estimate=_estimate(planner, other.text, index, None))
+    except (PlanningFailed, StatementRefused) as error:
+        return replace(other, note=f"no estimate: {error}")
+
+
+def _reads(
+    other: OtherStatement, index: IndexDefinition, target: psycopg.Connection[Any]
+) -> set[str]:
+    """Return the tables of a statement, none where it cannot be tried: that will be told."""
+    with suppress(TrialFailed):
+        return set(_tables(other.text, index, target))
+    return set()
+
+
+def _chosen(
+    lab: psycopg.Connection[Any], other: OtherStatement, catalog: Catalog
+) -> tuple[OtherStatement, Tried | None]:
+    """Return the statement with its values, or with the reason why it has none."""
+    if other.note.startswith("not run"):
+        return other, None
+    try:
+        return other, Tried(other.text, parameter_sets(lab, other.text, catalog))
+    except (PerfcoreError, psycopg.Error) as error:
+        return replace(other, note=f"not run: {error}"), None
+
+
+def _measured(other: OtherStatement, outcome: Outcome) -> OtherStatement:
+    return replace(other, measured=outcome.measured, note=outcome.note or other.note)
+
+
+def _promise(estimate: Estimate, index: IndexDefinition) -> Promise:
+    before, after = parse_plan(estimate.plan_before), parse_plan(estimate.plan_after)
+    return promise_of(before, after, index)
 
 
 def _tables(text: str, index: IndexDefinition, target: psycopg.Connection[Any]) -> list[str]:

@@ -26,7 +26,7 @@ from psycopg.rows import TupleRow
 from perfcore import db
 from perfcore.advise.statement import plannable
 from perfcore.db import MARKER
-from perfcore.errors import ChangeRefused, TrialFailed
+from perfcore.errors import ChangeRefused, PerfcoreError, TrialFailed
 from perfcore.lab.copy import LAB_LOCK_KEY
 from perfcore.lab.parameters import ParameterSet, parameter_types
 from perfcore.lab.preflight import probe, read_indexes, read_table
@@ -89,6 +89,32 @@ class TrialResult:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A statement that is to be measured, with the values to do it with."""
+
+    text: str
+    sets: tuple[ParameterSet, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was measured of a statement, or why it was not."""
+
+    measured: TrialResult | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The index in the lab."""
+
+    index: IndexDefinition
+    name: str
+    build_ms: float
+    index_bytes: int
+
+
 def run_trial(
     lab_dsn: str,
     statement_text: str,
@@ -106,29 +132,117 @@ def run_trial(
     result says so. Raises StatementRefused for anything but a plain SELECT and TrialFailed
     where the lab lacks a table, has the index already, or a run takes over a minute.
     """
-    statement = plannable(statement_text)
-    check_select(statement)
-    started = time.perf_counter()
+    subject = Tried(statement_text, tuple(parameter_sets))
+    (only,) = run_trials(
+        lab_dsn, index, [subject], pairs=pairs, seed=seed, max_seconds=max_seconds,
+        progress=progress,
+    )  # fmt: skip
+    assert only.measured is not None
+    return only.measured
+
+
+def run_trials(
+    lab_dsn: str,
+    index: IndexDefinition,
+    tried: Sequence[Tried],
+    *,
+    pairs: int = 10,
+    seed: int = 0,
+    max_seconds: float = 120.0,
+    progress: Report = _silent,
+) -> tuple[Outcome, ...]:
+    """Build the index once and measure each statement, as `run_trial` does one.
+
+    The first is what the trial is about: it gets half of the time, and what ends it raises.
+    Of each other, what stood in its way is told beside it.
+    """
+    first = plannable(tried[0].text)
+    check_select(first)
     try:
         with db.connect(lab_dsn, autocommit=True) as lab:
             progress(0.0, "waiting for other trials in this lab")
             lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LAB_LOCK_KEY,))
             # The parser sees names; what they and its operators and casts call, the server says.
-            check_calls(lab, statement)
-            types = parameter_types(lab, statement_text)
+            check_calls(lab, first)
             progress(0.02, "building the index")
-            name, build_ms, index_bytes = _build(lab, index)
+            built = _Built(index, *_build(lab, index))
             try:
                 progress(0.2, "warming up")
-                trial = _Trial(lab, statement, index, name, types, random.Random(seed))
-                sets = trial.measure(parameter_sets, pairs, max_seconds, progress)
+                return _measure_all(lab, built, tried, pairs, seed, max_seconds, progress)
             finally:
-                _drop(lab, index.schema, name)
+                _drop(lab, index.schema, built.name)
     except psycopg.Error as error:
         raise TrialFailed(
             f"the trial ended: {error.diag.message_primary or error}", hint=_hint(error)
         ) from error
-    return _result(index, build_ms, index_bytes, sets, pairs, time.perf_counter() - started, seed)
+
+
+def _measure_all(
+    lab: Connection,
+    built: _Built,
+    tried: Sequence[Tried],
+    pairs: int,
+    seed: int,
+    max_seconds: float,
+    progress: Report,
+) -> tuple[Outcome, ...]:
+    started = time.perf_counter()
+    others = tried[1:]
+    half = max_seconds / 2 if others else max_seconds
+    span = 0.8 / len(tried)
+    measured = _measure_one(lab, built, tried[0], pairs, seed, half, _part(progress, 0.2, span, ""))
+    outcomes = [Outcome(measured)]
+    for number, each in enumerate(others, start=1):
+        words = f"statement {number + 1} of {len(tried)}: "
+        report = _part(progress, 0.2 + number * span, span, words)
+        left = started + max_seconds - time.perf_counter()
+        share = left / (len(others) - number + 1)
+        outcomes.append(_measure_other(lab, built, each, pairs, seed, share, report))
+    return tuple(outcomes)
+
+
+def _part(progress: Report, start: float, length: float, words: str) -> Report:
+    """Return the progress of a part of the whole."""
+    return lambda fraction, message: progress(start + length * fraction, f"{words}{message}")
+
+
+def _measure_other(
+    lab: Connection,
+    built: _Built,
+    each: Tried,
+    pairs: int,
+    seed: int,
+    max_seconds: float,
+    progress: Report,
+) -> Outcome:
+    if max_seconds <= 0:
+        return Outcome(None, "not run: the trial's time was used up")
+    try:
+        check_select(plannable(each.text))
+        check_calls(lab, plannable(each.text))
+        return Outcome(_measure_one(lab, built, each, pairs, seed, max_seconds, progress))
+    except (PerfcoreError, psycopg.Error) as error:
+        diagnosis = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+        return Outcome(None, f"not run: {diagnosis or error}")
+
+
+def _measure_one(
+    lab: Connection,
+    built: _Built,
+    each: Tried,
+    pairs: int,
+    seed: int,
+    max_seconds: float,
+    progress: Report,
+) -> TrialResult:
+    began = time.perf_counter()
+    types = parameter_types(lab, each.text)
+    trial = _Trial(lab, plannable(each.text), built.index, built.name, types, random.Random(seed))
+    try:
+        sets = trial.measure(each.sets, pairs, max_seconds, progress)
+    finally:
+        trial.close()
+    return _result(built, sets, pairs, time.perf_counter() - began, seed)
 
 
 def ratio_of_medians(
@@ -173,7 +287,7 @@ class _Trial:
         results = []
         share = max_seconds / max(1, len(parameter_sets))
         for n, each in enumerate(parameter_sets):
-            start, length = 0.2 + 0.8 * n / len(parameter_sets), 0.8 / len(parameter_sets)
+            start, length = n / len(parameter_sets), 1 / len(parameter_sets)
 
             def report(done: int, of: int, each: ParameterSet = each, start: float = start,
                        length: float = length) -> None:  # fmt: skip
@@ -181,6 +295,11 @@ class _Trial:
 
             results.append(self._measure_set(each, pairs, share, report))
         return results
+
+    def close(self) -> None:
+        """Forget the statement, so that the next one can be prepared."""
+        with suppress(psycopg.Error):
+            self._lab.execute(f"DEALLOCATE {_PREPARED}")
 
     def _measure_set(
         self,
@@ -308,13 +427,7 @@ def _drop_statement(schema: str, name: str) -> sql.Composed:
 
 
 def _result(
-    index: IndexDefinition,
-    build_ms: float,
-    index_bytes: int,
-    sets: Sequence[SetResult],
-    pairs: int,
-    elapsed_s: float,
-    seed: int,
+    built: _Built, sets: Sequence[SetResult], pairs: int, elapsed_s: float, seed: int
 ) -> TrialResult:
     done = min((len(s.baseline.runs_ms) for s in sets), default=0)
     notes = []
@@ -328,9 +441,9 @@ def _result(
             )
     runs = [(s.baseline.runs_ms, s.variant.runs_ms) for s in sets]
     return TrialResult(
-        index.name,
-        build_ms,
-        index_bytes,
+        built.index.name,
+        built.build_ms,
+        built.index_bytes,
         _ratio(runs, seed),
         any(s.used_index for s in sets),
         done,

@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from perfcore import db
 from perfcore.codec import from_json, to_json
 from perfcore.histogram import Histogram
+from perfcore.lab.delivered import Delivered, record_verdict
 from perfcore.lab.ledger import Change, Connection, read_change
 from perfcore.normalise import fingerprint_hex
 from perfcore.types import ConfidenceInterval, MetricType, TimeRange, Verdict
@@ -142,7 +143,15 @@ def judge(store: Connection, change_id: str, now: datetime) -> VerdictReport:
         db.query("lab_store_verdict"),
         {"verdict": Jsonb(to_json(report)), "change_id": change_id},
     )
+    record_verdict(store, change, [_delivered(s) for s in report.statements])
     return report
+
+
+def _delivered(each: StatementVerdict) -> tuple[int, Verdict, Delivered | None]:
+    if each.ratio is None or each.mean_ms_before is None or each.mean_ms_after is None:
+        return each.fingerprint, each.verdict, None
+    saved_ms = each.mean_ms_before - each.mean_ms_after
+    return each.fingerprint, each.verdict, Delivered(each.ratio, saved_ms)
 
 
 def judge_all(store: Connection, now: datetime) -> list[VerdictReport]:

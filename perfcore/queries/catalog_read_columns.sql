@@ -11,7 +11,26 @@ SELECT
     s.correlation::pg_catalog.float8,
     s.most_common_vals::pg_catalog.text::pg_catalog.text[],
     s.most_common_freqs::pg_catalog.float8[],
-    s.histogram_bounds::pg_catalog.text::pg_catalog.text[]
+    s.histogram_bounds::pg_catalog.text::pg_catalog.text[],
+    -- Its operator class says whether equal values are equal in every byte (support function 4).
+    EXISTS (
+        SELECT FROM pg_catalog.pg_type AS t
+        JOIN pg_catalog.pg_type AS b
+            ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+        JOIN pg_catalog.pg_opclass AS o
+            ON o.opcdefault AND o.opcintype = CASE
+                WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
+                WHEN b.oid = 'pg_catalog.varchar'::pg_catalog.regtype
+                    THEN 'pg_catalog.text'::pg_catalog.regtype
+                WHEN b.oid = 'pg_catalog.cidr'::pg_catalog.regtype
+                    THEN 'pg_catalog.inet'::pg_catalog.regtype
+                ELSE b.oid END
+        JOIN pg_catalog.pg_am AS m ON m.oid = o.opcmethod AND m.amname = 'btree'
+        JOIN pg_catalog.pg_amproc AS p
+            ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype
+            AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
+        WHERE t.oid = a.atttypid
+    )
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -1,5 +1,5 @@
 -- Suggestions with what became of them, the most saving first.
-SELECT body, state, state_reason, created_at, updated_at, snoozed_until
+SELECT body, state, state_reason, created_at, updated_at, snoozed_until, snoozed_until_ms
   FROM perfcore.suggestions
  WHERE (%(suggestion_id)s::text IS NULL OR suggestion_id = %(suggestion_id)s)
    AND (%(target_id)s::integer IS NULL OR target_id = %(target_id)s)

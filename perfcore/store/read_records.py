@@ -15,7 +15,15 @@ from perfcore.codec import from_json
 from perfcore.plan import Plan, parse_plan
 from perfcore.server_times import ServerTimes, merged
 from perfcore.store.fetch import fetch, snapshot
-from perfcore.types import IndexDefinition, SilenceReason, Suggestion, TableInfo, TimeRange
+from perfcore.types import (
+    IndexDefinition,
+    Rejection,
+    SilenceReason,
+    Suggestion,
+    SuggestionPlans,
+    TableInfo,
+    TimeRange,
+)
 
 # A sender silent for longer than this is shown as gone.
 SILENT_AFTER_S = 60.0
@@ -31,6 +39,7 @@ class StoredSuggestion:
     created_at: datetime
     updated_at: datetime
     snoozed_until: datetime | None = None
+    snoozed_until_ms: float | None = None  # until its slowest statement's mean is above this
 
     @property
     def suggestion_id(self) -> str:
@@ -48,6 +57,25 @@ class StoredSilence:
     reason: str
     detail: str
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedFor:
+    """A statement that a rejected index was weighed for."""
+
+    queryid: int
+    fingerprint: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRejection:
+    """An index that the last round weighed and did not suggest."""
+
+    target_id: int
+    rejection: Rejection
+    updated_at: datetime
+    statements: tuple[RejectedFor, ...]  # those that the store still knows, the heaviest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +331,33 @@ def silences(store: sqlalchemy.Engine, target_id: int | None = None) -> list[Sto
         StoredSilence(target, fingerprint, queryid, text, _sentence(reason), detail, updated_at)
         for target, fingerprint, queryid, text, reason, detail, updated_at in fetch(
             store, "read_silences", {"target_id": target_id}
+        )
+    ]
+
+
+def suggestion_plans(store: sqlalchemy.Engine, suggestion_id: str) -> SuggestionPlans | None:
+    """Return the plans of a suggestion's most saving statement, None where none were kept."""
+    rows = fetch(store, "read_suggestion_plans", {"suggestion_id": suggestion_id})
+    return next((SuggestionPlans(*row) for row in rows), None)
+
+
+def rejections(
+    store: sqlalchemy.Engine, target_id: int | None = None, fingerprint: int | None = None
+) -> list[StoredRejection]:
+    """Return the indexes that the last round weighed and did not suggest, for a statement or all.
+
+    What alone would save most comes first.
+    """
+    filters = {"target_id": target_id, "fingerprint": fingerprint}
+    return [
+        StoredRejection(
+            target,
+            Rejection(from_json(IndexDefinition, body), reason, tuple(prints), size, saved),
+            updated_at,
+            tuple(RejectedFor(*each) for each in statements),
+        )
+        for target, body, reason, prints, size, saved, updated_at, statements in fetch(
+            store, "read_rejections", filters
         )
     ]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import pandas as pd
 import streamlit as st
 
+from perfcore.store.read import StoredSuggestion
 from perfcore.types import Evidence, Suggestion
-from perfcore.ui import frame, parts, words
+from perfcore.ui import frame, words
 
 KINDS = {
     "index": ("Index", "add_chart"),
@@ -37,6 +37,44 @@ def saved(suggestion: Suggestion) -> str:
     if suggestion.kind == "drop_index" and suggestion.index_bytes:
         return f"{words.byte_size(suggestion.index_bytes)} of disk and its upkeep on each write"
     return ""
+
+
+def heading(stored: StoredSuggestion, buttons: Callable[[StoredSuggestion], None]) -> None:
+    """Draw a suggestion's title and kind, how well its gain is known, and what can be done."""
+    suggestion = stored.suggestion
+    name, icon = KINDS.get(suggestion.kind, (suggestion.kind, "lightbulb"))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":material/{icon}: **{words.plain(suggestion.title)}**", width="stretch")
+        # One block, so that where there is less room all of it moves below the title.
+        with st.container(
+            horizontal=True, vertical_alignment="center", gap="xsmall", width="content"
+        ):
+            st.badge(name, color="gray")
+            evidence_badge(suggestion.evidence)
+            buttons(stored)
+
+
+def head(suggestion: Suggestion) -> str:
+    """Return in one line of markdown what a suggestion is worth, and to whom."""
+    found = []
+    if gain := saved(suggestion):
+        found.append(f":green[saves {gain}]")
+    if suggestion.proposed:
+        found.append(
+            f"{words.plain(suggestion.present or words.NOTHING)} → "
+            f"**{words.plain(suggestion.proposed)}**"
+        )
+    helped = [e for e in suggestion.endpoints if e.saved_ms_per_request > 0]
+    if helped:
+        best = max(helped, key=lambda e: e.saved_ms_per_request)
+        found.append(
+            f"{words.code(best.endpoint)} −{words.ms(best.saved_ms_per_request)} per request"
+        )
+        if len(helped) > 1:
+            found.append(f"{len(helped) - 1} more endpoint" + ("s" if len(helped) > 2 else ""))
+    if suggestion.kind == "index" and suggestion.index_bytes:
+        found.append(f":gray[size {words.byte_size(suggestion.index_bytes)}]")
+    return " · ".join(found) or f":gray[{words.plain(suggestion.finding.summary)}]"
 
 
 def evidence_badge(evidence: Evidence) -> None:
@@ -92,108 +130,3 @@ def lines(suggestions: Sequence[Suggestion], *, empty: str, endpoint: str = "") 
         st.caption(empty)
     for suggestion in suggestions:
         line(suggestion, endpoint)
-
-
-def details(suggestion: Suggestion) -> None:
-    """Draw everything known of a suggestion but its buttons."""
-    with st.container(gap="xsmall"):
-        _details(suggestion)
-
-
-def _details(suggestion: Suggestion) -> None:
-    st.markdown(words.plain(suggestion.reason))
-    if suggestion.finding.numbers or suggestion.finding.summary:
-        st.markdown(f":material/search: {words.plain(suggestion.finding.summary)}")
-        _pairs(suggestion.finding.numbers)
-    if suggestion.endpoints:
-        st.markdown("**Endpoints it helps**")
-        _endpoints(suggestion)
-    if suggestion.statements:
-        st.markdown("**Statements, by the planner**")
-        _statements(suggestion)
-    _costs(suggestion)
-    for caveat in suggestion.caveats:
-        st.caption(f":material/info: {words.plain(caveat)}")
-    if suggestion.rewritten_sql:
-        st.markdown("**Written differently**")
-        st.code(suggestion.rewritten_sql, language="sql", wrap_lines=True)
-
-
-def _pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    if pairs:
-        shown = [f":gray[{words.plain(label)}] {words.plain(value)}" for label, value in pairs]
-        st.markdown("  \u2003".join(shown))
-
-
-def _endpoints(suggestion: Suggestion) -> None:
-    rows = pd.DataFrame(
-        [
-            {
-                "service": e.service,
-                "endpoint": e.endpoint,
-                "saved_ms_per_request": e.saved_ms_per_request,
-                "requests_per_hour": e.requests_per_hour,
-            }
-            for e in suggestion.endpoints
-        ]
-    )
-    parts.table(
-        rows,
-        {
-            "endpoint": parts.text("Endpoint", width=230),
-            "service": parts.text("Service"),
-            "saved_ms_per_request": parts.number("Saved per request", "%.1f ms"),
-            "requests_per_hour": parts.number("Requests per hour", "%,.0f"),
-        },
-        key=f"helped_{suggestion.suggestion_id}",
-        opens=lambda row: frame.open_page(
-            "endpoint", service=row["service"], endpoint=row["endpoint"]
-        ),
-        max_rows=6,
-    )
-
-
-def _statements(suggestion: Suggestion) -> None:
-    rows = pd.DataFrame(
-        [
-            {
-                "queryid": str(s.queryid),
-                "text": words.gist(s.text),
-                "cost_before": s.cost_before,
-                "cost_after": s.cost_after,
-                "mean_ms_before": s.mean_ms_before,
-                "mean_ms_after": s.mean_ms_after,
-                "calls_per_hour": s.calls_per_hour,
-            }
-            for s in suggestion.statements
-        ]
-    )
-    parts.table(
-        rows,
-        {
-            "text": parts.text("Statement", width=300),
-            "cost_before": parts.number("Cost before", "%,.0f", "The planner's cost as it is."),
-            "cost_after": parts.number(
-                "Cost after", "%,.0f", "The planner's cost with the change."
-            ),
-            "mean_ms_before": parts.number("Mean now", "%.1f ms"),
-            "mean_ms_after": parts.number(
-                "Expected", "%.1f ms", "The mean now, scaled by the ratio of the costs."
-            ),
-            "calls_per_hour": parts.number("Calls per hour", "%,.0f"),
-        },
-        key=f"gains_{suggestion.suggestion_id}",
-        opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
-        max_rows=6,
-    )
-
-
-def _costs(suggestion: Suggestion) -> None:
-    pairs = (
-        ("Size", words.byte_size(suggestion.index_bytes) if suggestion.index_bytes else ""),
-        ("Cost on writes", suggestion.write_cost),
-        ("Risk", suggestion.risk),
-    )
-    for label, value in pairs:
-        if value:
-            st.markdown(f":gray[{label}]\u2003{words.plain(value)}")

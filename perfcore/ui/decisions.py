@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from perfcore.advise.migration_text import migration_texts
-from perfcore.errors import PerfcoreError
+from perfcore.errors import DecisionRefused, PerfcoreError
 from perfcore.store import decide, read
 from perfcore.store.read import StoredSuggestion
-from perfcore.types import Suggestion
 from perfcore.ui import frame, lab, words
 
-_SNOOZE_DAYS = {"for a day": 1, "for a week": 7, "for 30 days": 30}
-
-
-def sql(suggestion: Suggestion) -> None:
-    """Show the exact DDL, its undo, and both as a migration of the usual kinds."""
-    if not suggestion.ddl:
-        return
-    forms = migration_texts(suggestion)
-    names = ["DDL", *(n for n in forms if n != "SQL")]
-    tabs = st.tabs(names)
-    with tabs[0]:
-        st.code(f"{suggestion.ddl};", language="sql", wrap_lines=True)
-        if suggestion.undo:
-            st.caption("Undo")
-            st.code(f"{suggestion.undo};", language="sql", wrap_lines=True)
-    for tab, name in zip(tabs[1:], names[1:], strict=True):
-        with tab:
-            st.code(forms[name], language="python", wrap_lines=True)
+_SNOOZE_DAYS = {"For a day": 1, "a week": 7, "30 days": 30}
 
 
 def buttons(stored: StoredSuggestion) -> None:
@@ -51,7 +33,7 @@ def buttons(stored: StoredSuggestion) -> None:
             "Put back", icon=":material/undo:", key=f"reopen_{key}", on_click=_reopen, args=(key,)
         )
     elif stored.state == "open":
-        _put_away(key)
+        _put_away(stored)
 
 
 def dropped_index(ddl: str) -> tuple[str, str] | None:
@@ -105,41 +87,122 @@ def _start_drop(stored: StoredSuggestion, target: str, index: tuple[str, str]) -
     lab.follow(change_id, "suggestions")
 
 
-def _put_away(key: str) -> None:
+def _put_away(stored: StoredSuggestion) -> None:
+    key = stored.suggestion_id
     with st.popover("Dismiss", key=f"dismissing_{key}"):
         st.text_input(
-            "Reason", key=f"reason_{key}", placeholder="why it does not fit here", max_chars=200
-        )
+            "Reason", key=f"reason_{key}", placeholder="why it does not fit here",
+            max_chars=decide.MAX_REASON_LETTERS,
+        )  # fmt: skip
         st.button("Dismiss it", key=f"dismiss_{key}", on_click=_dismiss, args=(key,))
+        _refused(f"dismiss_{key}")
     with st.popover("Snooze", key=f"snoozing_{key}"):
-        for label, days in _SNOOZE_DAYS.items():
-            st.button(
-                label.capitalize(), key=f"snooze_{key}_{days}", on_click=_snooze, args=(key, days)
-            )
+        with st.container(horizontal=True, gap="xsmall"):
+            for label, days in _SNOOZE_DAYS.items():
+                st.button(label, key=f"snooze_{key}_{days}", on_click=_snooze, args=(key, days))
+        _until_slower(stored)
+
+
+def _until_slower(stored: StoredSuggestion) -> None:
+    key = stored.suggestion_id
+    slowest = max((g.mean_ms_before for g in stored.suggestion.statements), default=0.0)
+    if slowest <= 0:
+        st.caption("It names no statement whose mean could be watched instead.")
+        return
+    st.text_input(
+        f"or until its slowest statement's mean, now {words.ms(slowest)}, is above",
+        value=f"{_rounded(1.5 * slowest)} ms",
+        key=f"slower_{key}",
+        max_chars=30,
+    )
+    st.button(
+        "Snooze until slower", key=f"snooze_{key}_slower", on_click=_snooze_until_slower,
+        args=(key,),
+    )  # fmt: skip
+    _refused(f"slower_{key}")
+
+
+def _rounded(mean_ms: float) -> str:
+    """Return a limit that people would have chosen themselves.
+
+    >>> _rounded(618.3), _rounded(13.26), _rounded(0.0312)
+    ('620', '13', '0.031')
+    """
+    return f"{float(f'{mean_ms:.2g}'):,.10g}".replace(",", "")
+
+
+def milliseconds(text: str) -> float:
+    """Return the time that somebody wrote: "300", "300 ms", "1.5 s", "2 min".
+
+    Raises DecisionRefused for what is no time.
+
+    >>> milliseconds("300"), milliseconds(" 1.5 s"), milliseconds("1,200ms")
+    (300.0, 1500.0, 1200.0)
+    """
+    found = re.fullmatch(r"\s*([\d,]*\.?\d+)\s*(ms|s|min)?\s*", text)
+    if found is None:
+        raise DecisionRefused(
+            f"nothing was snoozed: {text.strip()!r} is no time", hint="write 300 ms, or 1.5 s"
+        )
+    return float(found[1].replace(",", "")) * {"s": 1000.0, "min": 60_000.0}.get(found[2], 1.0)
+
+
+def _refused(name: str) -> None:
+    """Say why the last try was refused, below what it was tried with."""
+    if said := st.session_state.get(f"_refused_{name}"):
+        st.markdown(f":red[:material/error: {words.plain(said)}]")
 
 
 def state_words(stored: StoredSuggestion) -> str:
-    """Return what became of a suggestion that is not open, in markdown."""
+    """Return what became of a suggestion, in markdown; empty where it is simply open.
+
+    One that a round woke from its snooze is open, with the reason.
+    """
+    if stored.state == "open":
+        return words.plain(stored.state_reason)
     said = stored.state
-    if stored.snoozed_until and stored.state == "snoozed":
+    if stored.state == "snoozed" and stored.snoozed_until:
         said += f" until {stored.snoozed_until:%d %b %Y}"
+    if stored.state == "snoozed" and stored.snoozed_until_ms:
+        limit = words.ms(stored.snoozed_until_ms)
+        said += f" until its slowest statement's mean is above {limit}"
     return words.plain(said + (f": {stored.state_reason}" if stored.state_reason else ""))
 
 
-def _dismiss(suggestion_id: str) -> None:
-    reason = str(st.session_state.get(f"reason_{suggestion_id}") or "").strip()
-    _done(decide.dismiss(frame.store(), suggestion_id, reason), "Dismissed.")
+def _dismiss(key: str) -> None:
+    reason = str(st.session_state.get(f"reason_{key}") or "")
+    _decide(f"dismiss_{key}", lambda: decide.dismiss(frame.store(), key, reason), "Dismissed.")
 
 
-def _snooze(suggestion_id: str, days: int) -> None:
+def _snooze(key: str, days: int) -> None:
     until = datetime.now(UTC) + timedelta(days=days)
-    _done(decide.snooze(frame.store(), suggestion_id, until), f"Snoozed until {until:%d %b}.")
+    _decide(
+        f"days_{key}",
+        lambda: decide.snooze(frame.store(), key, until),
+        f"Snoozed until {until:%d %b}.",
+    )
 
 
-def _reopen(suggestion_id: str) -> None:
-    _done(decide.reopen(frame.store(), suggestion_id), "It is back on the list.")
+def _snooze_until_slower(key: str) -> None:
+    wanted = str(st.session_state.get(f"slower_{key}") or "")
+
+    def snooze() -> bool:
+        return decide.snooze_until_slower(frame.store(), key, milliseconds(wanted))
+
+    _decide(f"slower_{key}", snooze, f"Snoozed until its mean is above {wanted.strip()}.")
 
 
-def _done(is_done: bool, message: str) -> None:
+def _reopen(key: str) -> None:
+    _decide(f"reopen_{key}", lambda: decide.reopen(frame.store(), key), "It is back on the list.")
+
+
+def _decide(name: str, act: Callable[[], bool], message: str) -> None:
+    """Carry a decision out; one that cannot be kept is answered where it was made."""
+    st.session_state.pop(f"_refused_{name}", None)
+    try:
+        is_done = act()
+    except DecisionRefused as error:
+        st.session_state[f"_refused_{name}"] = f"{error}; {error.hint}"
+        return
     frame.forget()
     st.toast(message if is_done else "It changed meanwhile; look at the list again.")

@@ -14,13 +14,13 @@ from perfcore import charts
 from perfcore.codec import from_json
 from perfcore.config import load_config
 from perfcore.errors import PerfcoreError
-from perfcore.lab.jobs import Estimate, Jobs, TrialReport
+from perfcore.lab.jobs import Estimate, Jobs, OtherStatement, TrialReport
 from perfcore.lab.trial import SetResult, TrialResult
 from perfcore.plan import parse_plan
 from perfcore.store import read
 from perfcore.store.read import StoredChange, StoredSuggestion, StoredTrial
-from perfcore.types import ConfidenceInterval, IndexDefinition
-from perfcore.ui import frame, parts, words
+from perfcore.types import ConfidenceInterval, IndexDefinition, StatementGain
+from perfcore.ui import calibration, frame, parts, words
 from perfcore.ui import plan as drawing
 from perfcore.whatif.definition import parse_create_index
 
@@ -80,7 +80,7 @@ def _suggestion_words(stored: StoredSuggestion) -> str:
 def _suggested(stored: StoredSuggestion) -> Subject | None:
     suggestion = stored.suggestion
     assert suggestion.index is not None
-    statements = tuple((s.fingerprint, s.text) for s in suggestion.statements)
+    statements = tuple((s.fingerprint, s.text) for s in _hurt_early(suggestion.statements))
     return Subject(
         suggestion.target_id,
         _target_name(suggestion.target_id),
@@ -89,6 +89,12 @@ def _suggested(stored: StoredSuggestion) -> Subject | None:
         stored.suggestion_id,
         stored.state,
     )
+
+
+def _hurt_early(gains: Sequence[StatementGain]) -> list[StatementGain]:
+    """Return the one helped most, those that the planner says are hurt, and the others."""
+    order = sorted(gains, key=lambda g: -g.saved_ms_per_hour)
+    return order[:1] + sorted(order[1:], key=lambda g: g.cost_after <= g.cost_before)
 
 
 def _typed(queryid: int) -> Subject | None:
@@ -150,7 +156,8 @@ def bench(subject: Subject) -> None:
             _apply_button(subject)
         st.caption(
             "The test plans it without building, then builds it in a lab copy of the tables and "
-            "runs the statement with and without it. The target is only read."
+            "runs the statement with and without it, and up to four others that it helps or hurts. "
+            "The target is only read."
         )
 
 
@@ -163,6 +170,7 @@ def _test(subject: Subject, fingerprint: int, text: str) -> None:
             fingerprint,
             subject.index,
             suggestion_id=subject.suggestion_id,
+            others=[s for s in subject.statements if s[0] != fingerprint],
         )
     except PerfcoreError as error:
         _complain(error)
@@ -339,7 +347,9 @@ def result(trial: StoredTrial) -> None:
     for note in report.notes:
         st.caption(f":material/info: {words.plain(note)}")
     if report.measured is not None:
-        _measured(report.measured)
+        _measured(report.measured, next(iter(report.estimates), None))
+    if report.others:
+        _others(report.others)
     _lab(report)
 
 
@@ -391,7 +401,7 @@ def interval(ratio: ConfidenceInterval) -> str:
     return f"**{ratio.value:.2f} of the time** (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
 
 
-def _measured(measured: TrialResult) -> None:
+def _measured(measured: TrialResult, promise: Estimate | None) -> None:
     with parts.card(
         "Measured",
         f"{measured.pairs} interleaved pairs of runs for each set of values",
@@ -403,6 +413,8 @@ def _measured(measured: TrialResult) -> None:
             f"{interval(measured.ratio)} · built in {words.ms(measured.build_ms)}, "
             f"{words.byte_size(measured.index_bytes)}{use}"
         )
+        if promise is not None:
+            st.markdown(calibration.kept(promise.ratio, measured.ratio), help=_KEPT)
         for note in measured.notes:
             st.caption(f":material/info: {words.plain(note)}")
         parts.chart(
@@ -412,6 +424,65 @@ def _measured(measured: TrialResult) -> None:
         parts.table(_runs(measured.sets), _RUN_COLUMNS, key="lab_runs")
     slowest = max(measured.sets, key=lambda s: s.baseline.median_ms)
     _plans(slowest.baseline.plan, slowest.variant.plan, "measured")
+
+
+_KEPT = (
+    "The planner's cost with the index against what was measured. The ledger keeps such pairs, "
+    "and the ranking of suggestions learns from them."
+)
+
+
+def _others(others: Sequence[OtherStatement]) -> None:
+    """Draw what the same index did to other statements, helped or hurt."""
+    with parts.card(
+        "Other statements",
+        "measured in the same trial",
+        help="Those that the suggestion helps as well, and those that the planner says it hurts; "
+        "at most four, as far as the trial's time lasted.",
+    ):
+        measured = [(o, o.measured) for o in others if o.measured is not None]
+        if measured:
+            rows = pd.DataFrame([_bars(o, m) for o, m in measured])
+            parts.chart(charts.before_after(rows, ink=parts.ink()), "Medians by statement")
+        parts.table(pd.DataFrame([_other(o) for o in others]), _OTHER_COLUMNS, key="lab_others")
+
+
+def _bars(other: OtherStatement, measured: TrialResult) -> dict[str, object]:
+    """Return the sums of a statement's medians over its sets of values."""
+    before_ms = sum(s.baseline.median_ms for s in measured.sets)
+    return {
+        "label": words.gist(other.text, 80),
+        "before_ms": before_ms,
+        "after_ms": sum(s.variant.median_ms for s in measured.sets),
+        "low_ms": before_ms * measured.ratio.low,
+        "high_ms": before_ms * measured.ratio.high,
+    }
+
+
+def _other(other: OtherStatement) -> dict[str, object]:
+    measured, estimate = other.measured, other.estimate
+    return {
+        "text": words.gist(other.text, 200),
+        "promised": 100 * (1 - estimate.ratio) if estimate else None,
+        "delivered": 100 * (1 - measured.ratio.value) if measured else None,
+        "interval": _interval(measured.ratio) if measured else "",
+        "used": ("yes" if measured.used_index else "no") if measured else "",
+        "note": other.note,
+    }
+
+
+def _interval(ratio: ConfidenceInterval) -> str:
+    return f"{100 * (1 - ratio.high):.0f} to {100 * (1 - ratio.low):.0f} %"
+
+
+_OTHER_COLUMNS = {
+    "text": parts.text("Statement", width=300),
+    "promised": parts.number("Promised", "%.0f %%", "Of the planner's cost saved."),
+    "delivered": parts.number("Delivered", "%.0f %%", "Of the time saved; below 0 it is slower."),
+    "interval": parts.text("Interval", "95 % interval of what was delivered."),
+    "used": parts.text("Index used"),
+    "note": parts.text("Note"),
+}
 
 
 def _medians(sets: Sequence[SetResult]) -> pd.DataFrame:

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from perfcore.store.read import StatementDetail, StoredSilence, StoredSuggestion
+from perfcore.store.read import (
+    StatementDetail,
+    StoredRejection,
+    StoredSilence,
+    StoredSuggestion,
+)
 from perfcore.types import Suggestion
-from perfcore.ui import coverage, parts, tables, words
+from perfcore.ui import chain, coverage, frame, parts, tables, words
+from perfcore.ui.suggestions import REJECTED
 from perfcore.ui.tags import tags_line
 from perfcore.ui.timerange import View
 
@@ -135,6 +141,23 @@ def silence(silences: Sequence[StoredSilence], detail: StatementDetail) -> str:
     why = found[0]
     more = f" ({words.plain(why.detail)})" if why.detail else ""
     return f"No suggestion: {words.plain(why.reason)}{more}."
+
+
+def advised(detail: StatementDetail, rejected: Sequence[StoredRejection]) -> None:
+    """Lead to what was tried for the statement: the lab, the rejected candidates, all as text."""
+    if rejected:
+        what = "candidate was" if len(rejected) == 1 else "candidates were"
+        frame.link(
+            "suggestions",
+            f"{len(rejected)} {what} weighed and rejected",
+            icon=":material/block:",
+            show=REJECTED,
+            of=detail.queryid,
+        )
+    frame.link(
+        "index_lab", "Try an index for it", icon=":material/science:", queryid=detail.queryid
+    )
+    chain.explanation(detail.target_id, detail.queryid)
 
 
 def statement_text(detail: StatementDetail) -> None:

@@ -1,32 +1,54 @@
-"""The list of suggestions, and of statements that have none."""
+"""The list of suggestions by reader, the rejected candidates, and the statements without advice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from perfcore.store.read import StoredSilence, StoredSuggestion
-from perfcore.ui import advice, decisions, frame, parts, words
+from perfcore.advise.explanation import index_words
+from perfcore.advise.readers import Reader, place, reader_of
+from perfcore.store.read import StoredRejection, StoredSilence, StoredSuggestion
+from perfcore.ui import advice, chain, decisions, frame, parts, words
 
+REJECTED, SILENT = "rejected candidates", "statements without"
+VIEWS = ("suggestions", REJECTED, SILENT)
 STATES = ("open", "snoozed", "dismissed", "applied", "gone")
+_ANYBODY = "everybody"
 _ANY = "all kinds"
+# What the list is narrowed to, taken along when one suggestion is opened, and back.
+_FILTERS = ("reader", "state", "kind")
+
+_MEANING = {
+    Reader.RUN_NOW: "Safe, online and taken back by its undo: test it, then run it.",
+    Reader.DEVELOPER: "The application's code changes: its queries, their number, what it keeps.",
+    Reader.DECISION: "Something is given up for it: disk, memory, a restart, or an index that "
+    "somebody may need.",
+}
+_EMPTY = {
+    Reader.RUN_NOW: "Nothing that is safe to run at once would save enough to be worth it.",
+    Reader.DEVELOPER: "No statement is repeated, written or asked for in a way that costs much.",
+    Reader.DECISION: "Nothing asks for much disk or memory, and no index is there in vain.",
+}
 
 
-def filters(stored: Sequence[StoredSuggestion]) -> list[StoredSuggestion]:
-    """Draw the filters by state and kind, kept in the URL; return what passes them."""
+def view() -> str:
+    """Draw the choice of what the page lists, kept in the URL; return it."""
+    chosen: str | None = st.segmented_control(
+        "Show", VIEWS, default=VIEWS[0], required=True, key="show", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return chosen or VIEWS[0]
+
+
+def filters(stored: Sequence[StoredSuggestion]) -> tuple[list[StoredSuggestion], list[Reader]]:
+    """Draw the filters, kept in the URL; return what passes them, and the groups to show."""
     present = sorted({s.suggestion.kind for s in stored})
     with st.container(horizontal=True, vertical_alignment="center"):
-        state = st.segmented_control(
-            "State",
-            STATES,
-            default="open",
-            required=True,
-            key="state",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+        reader = _control("reader", "For", (_ANYBODY, *(r.value for r in Reader)), _ANYBODY)
+        state = _control("state", "State", STATES, "open")
         kind = st.selectbox(
             "Kind",
             [_ANY, *present],
@@ -34,69 +56,201 @@ def filters(stored: Sequence[StoredSuggestion]) -> list[StoredSuggestion]:
             bind="query-params",
             label_visibility="collapsed",
             icon=":material/filter_list:",
-            width=190,
+            width=170,
         )
-    return [s for s in stored if s.state == state and kind in (_ANY, s.suggestion.kind)]
+    shown = [s for s in stored if s.state == state and kind in (_ANY, s.suggestion.kind)]
+    return shown, [r for r in Reader if reader in (_ANYBODY, r.value)]
 
 
-def summary(stored: Sequence[StoredSuggestion]) -> None:
-    """Say what all of the shown suggestions together are worth."""
-    total = sum(s.suggestion.saved_ms_per_hour for s in stored)
-    size = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == "index")
-    words_ = f"{len(stored)} suggestions"
-    if total:
-        words_ += f", together {words.ms(total)} of database time per hour"
-    if size:
-        words_ += f", new indexes of {words.byte_size(size)}"
-    st.caption(words_ + ". Gains of different suggestions can overlap.")
+def _control(key: str, label: str, options: Sequence[str], default: str) -> str | None:
+    return st.segmented_control(
+        label, options, default=default, required=True, key=key, bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
 
 
-def card(stored: StoredSuggestion, *, is_open: bool) -> None:
-    """Draw one suggestion: its head and what can be done always, everything else when opened."""
-    suggestion = stored.suggestion
-    name, icon = advice.KINDS.get(suggestion.kind, (suggestion.kind, "lightbulb"))
+def groups(
+    shown: Sequence[StoredSuggestion], readers: Sequence[Reader], every: Sequence[StoredSuggestion]
+) -> None:
+    """Draw the groups that are asked for, each with its sums and the most saving first."""
+    for reader in readers:
+        mine = ranked(s for s in shown if reader_of(s.suggestion) is reader)
+        others = sum(reader_of(s.suggestion) is reader for s in every) - len(mine)
+        with st.container(gap="xsmall"):
+            st.markdown(f"##### {reader.value.capitalize()} :gray[{_sums(mine)}]", anchors=False)
+            st.caption(_MEANING[reader] if mine else _why_empty(reader, others))
+        for stored in mine:
+            _card(stored)
+    st.caption("Gains of different suggestions can overlap.")
+
+
+def ranked(stored: Iterable[StoredSuggestion]) -> list[StoredSuggestion]:
+    """Return suggestions by the time they save, then by the disk that they free or take."""
+    return sorted(
+        stored,
+        key=lambda s: (-s.suggestion.saved_ms_per_hour, -(s.suggestion.index_bytes or 0)),
+    )
+
+
+def _sums(stored: Sequence[StoredSuggestion]) -> str:
+    if not stored:
+        return "none"
+    saved_ms = sum(s.suggestion.saved_ms_per_hour for s in stored)
+    found = [str(len(stored))]
+    if saved_ms:
+        found.append(f"{words.ms(saved_ms)} of database time per hour")
+    for kind, what in (("index", "new indexes"), ("drop_index", "freed")):
+        size = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == kind)
+        if size:
+            found.append(f"{words.byte_size(size)} {what}")
+    return " · ".join(found)
+
+
+def _why_empty(reader: Reader, hidden: int) -> str:
+    if hidden > 0:
+        kept = "1 suggestion is" if hidden == 1 else f"{hidden} suggestions are"
+        return f"None in this state and of this kind; {kept} kept back by the filters."
+    return _EMPTY[reader]
+
+
+def _card(stored: StoredSuggestion) -> None:
+    """Draw a suggestion in the list: what it is, what it is worth, what can be done."""
     with st.container(border=True, gap="xsmall"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(f":material/{icon}: **{words.plain(suggestion.title)}**", width="stretch")
-            st.badge(name, color="gray")
-            advice.evidence_badge(suggestion.evidence)
-            decisions.buttons(stored)
-        st.markdown(_head(stored))
-        if stored.state != "open":
-            st.caption(decisions.state_words(stored))
-        with st.expander(
-            "Why, what it helps, what it costs",
-            expanded=is_open,
-            key=f"open_{stored.suggestion_id}",
-        ):
-            advice.details(suggestion)
-            decisions.sql(suggestion)
+        advice.heading(stored, _buttons)
+        st.markdown(advice.head(stored.suggestion))
+        notes = [decisions.state_words(stored)]
+        if reader_of(stored.suggestion) is Reader.DECISION:
+            notes.append(words.plain(place(stored.suggestion).why))
+        if line := " · ".join(n for n in notes if n):
+            st.caption(line)
 
 
-def _head(stored: StoredSuggestion) -> str:
-    suggestion = stored.suggestion
-    parts_ = []
-    if gain := advice.saved(suggestion):
-        parts_.append(f":green[saves {gain}]")
-    helped = [e for e in suggestion.endpoints if e.saved_ms_per_request > 0]
-    if helped:
-        best = max(helped, key=lambda e: e.saved_ms_per_request)
-        parts_.append(
-            f"{words.code(best.endpoint)} −{words.ms(best.saved_ms_per_request)} per request"
+def _buttons(stored: StoredSuggestion) -> None:
+    st.button(
+        "Details",
+        icon=":material/arrow_forward:",
+        type="tertiary",
+        key=f"details_{stored.suggestion_id}",
+        help="Finding, endpoints, plans, gain, cost, DDL, undo and migration.",
+        on_click=_open,
+        args=(stored.suggestion_id,),
+    )
+    decisions.buttons(stored)
+
+
+def _open(suggestion_id: str) -> None:
+    kept = {name: frame.parameter(name) for name in _FILTERS}
+    frame.open_page("suggestions", suggestion=suggestion_id, **kept)
+
+
+def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
+    """Draw one suggestion in full, with the way back to the list as it was narrowed."""
+    kept = {name: frame.parameter(name) for name in _FILTERS}
+    frame.link("suggestions", "All suggestions", icon=":material/arrow_back:", **kept)
+    stored = next((s for s in every if s.suggestion_id == suggestion_id), None)
+    if stored is None:
+        frame.nothing_here(
+            "This suggestion is not known",
+            "A link goes stale when its target is watched no longer. The list has all others.",
         )
-        if len(helped) > 1:
-            parts_.append(
-                f"{len(helped) - 1} more" + (" endpoints" if len(helped) > 2 else " endpoint")
-            )
-    if suggestion.kind == "index" and suggestion.index_bytes:
-        parts_.append(f":gray[size {words.byte_size(suggestion.index_bytes)}]")
-    return " · ".join(parts_) or f":gray[{words.plain(suggestion.finding.summary)}]"
+        return
+    chain.show(stored)
+
+
+def rejected(found: Sequence[StoredRejection]) -> None:
+    """List the indexes that were weighed and not suggested, one of them with its statements."""
+    queryid = frame.number_parameter("of")
+    if queryid is not None:
+        found = _weighed_for(queryid, found)
+    if not found:
+        frame.nothing_here(
+            "No candidate was rejected",
+            "The advisor keeps those of its last round; it has not run yet, or it suggested all "
+            "that it weighed.",
+        )
+        return
+    chosen = next((r for r in found if _key(r) == frame.parameter("rejected")), None)
+    if chosen is not None:
+        _rejection(chosen)
+    needle = st.text_input(
+        "Filter", key="rejected_filter", bind="query-params", icon=":material/search:",
+        placeholder="table, column, reason or statement", label_visibility="collapsed",
+    )  # fmt: skip
+    rows = pd.DataFrame([_rejected_row(r) for r in found])
+    shown = parts.chosen(rows, needle or "", ["index", "reason", "text"])
+    st.caption(
+        f"{len(shown)} of {len(rows)} candidates of the last round, by what each alone would save. "
+        "Click one to see its statements."
+    )
+    if not shown.empty:
+        parts.table(
+            shown,
+            {
+                "index": parts.text("Index", width=250),
+                "reason": parts.text("Rejected, because", width=330),
+                "index_bytes": parts.text("Size", "By our own estimate.", width=80),
+                "saved_s": parts.number(
+                    "Would save", "%,.1f s/h", "It alone, by the planner.", width=90
+                ),
+                "statements": parts.number("Statements", "%d", width=85),
+                "text": parts.text("The first of them", width="medium"),
+            },
+            key="rejections",
+            opens=lambda row: frame.open_page(
+                "suggestions", show=REJECTED, rejected=row["key"], of=queryid
+            ),
+            max_rows=18,
+        )
+
+
+def _weighed_for(queryid: int, found: Sequence[StoredRejection]) -> list[StoredRejection]:
+    """Narrow the list to one statement, and say so with the way back."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = f"Weighed for statement {queryid}"
+        frame.link("query", label, icon=":material/database:", queryid=queryid)
+        frame.link("suggestions", "All candidates", icon=":material/close:", show=REJECTED)
+    return [r for r in found if any(s.queryid == queryid for s in r.statements)]
+
+
+def _key(stored: StoredRejection) -> str:
+    return f"{stored.target_id}-{stored.rejection.index.digest}"
+
+
+def _rejected_row(stored: StoredRejection) -> dict[str, Any]:
+    rejection = stored.rejection
+    return {
+        "key": _key(stored),
+        "index": index_words(rejection.index),
+        "reason": rejection.reason,
+        "index_bytes": words.byte_size(rejection.index_bytes),
+        "saved_s": rejection.saved_ms_per_hour / 1000 or None,
+        "statements": len(rejection.fingerprints),
+        "text": words.gist(stored.statements[0].text) if stored.statements else "",
+    }
+
+
+def _rejection(stored: StoredRejection) -> None:
+    rejection = stored.rejection
+    with parts.card(words.plain(index_words(rejection.index)), "was weighed and rejected"):
+        st.markdown(f":material/block: {words.plain(rejection.reason)}")
+        st.code(f"{rejection.index.ddl()};", language="sql", wrap_lines=True)
+        st.caption("Weighed for")
+        for each in stored.statements:
+            frame.link(
+                "query", words.code(words.gist(each.text, 140)), icon=":material/database:",
+                queryid=each.queryid,
+            )  # fmt: skip
+        if not stored.statements:
+            st.caption("Its statements are no longer known to the server.")
 
 
 def silences(found: Sequence[StoredSilence]) -> None:
     """List why each other statement has no suggestion."""
     if not found:
-        st.caption("The advisor has not run yet, or every statement has a suggestion.")
+        frame.nothing_here(
+            "No statement is without a suggestion",
+            "The advisor has not run yet, or every statement has one.",
+        )
         return
     rows = pd.DataFrame(
         [
@@ -109,6 +263,7 @@ def silences(found: Sequence[StoredSilence]) -> None:
             for s in found
         ]
     )
+    st.caption(f"{len(rows)} statements, each with the reason. Click one to open it.")
     parts.table(
         rows,
         {
@@ -118,5 +273,5 @@ def silences(found: Sequence[StoredSilence]) -> None:
         },
         key="silences",
         opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
-        max_rows=15,
+        max_rows=18,
     )

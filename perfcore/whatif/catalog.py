@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 
 from perfcore import db
 from perfcore.errors import TargetUnavailable
-from perfcore.types import Catalog, ColumnInfo, IndexInfo, TableInfo
+from perfcore.types import Catalog, ColumnInfo, IndexInfo, TableInfo, ViewInfo
 
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 1_000
@@ -33,6 +33,7 @@ def read_catalog(connection: psycopg.Connection[TupleRow]) -> Catalog:
         wanted = {"tables": [row[0] for row in tables]}
         columns = connection.execute(db.query("catalog_read_columns", version), wanted).fetchall()
         indexes = connection.execute(db.query("catalog_read_indexes", version), wanted).fetchall()
+        views = connection.execute(db.query("catalog_read_views", version), {}).fetchall()
     columns_of = _grouped(columns)
     indexes_of = _grouped(indexes)
     found = [_table(row, columns_of.get(row[0], ()), indexes_of.get(row[0], ())) for row in tables]
@@ -43,6 +44,7 @@ def read_catalog(connection: psycopg.Connection[TupleRow]) -> Catalog:
         tables=with_partitions_summed(found),
         stats_since=stats_since,
         extensions=tuple(extensions),
+        views=tuple(ViewInfo(*row) for row in views),
     )
 
 
@@ -116,6 +118,7 @@ def _column(row: TupleRow) -> ColumnInfo:
         most_common_values=_tuple(row[8]),
         most_common_freqs=_tuple(row[9]),
         histogram_bounds=_tuple(row[10]),
+        deduplicates=row[11],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,8 +13,10 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from perfcore.errors import PlanningFailed
 from perfcore.plan import Plan
 from perfcore.types import Catalog, IndexDefinition
+from perfcore.whatif.text import spaced
 
 
 class Planner(Protocol):
@@ -205,7 +208,7 @@ def tables_of(statement: str) -> frozenset[str] | None:
     ['B', 'a']
     """
     try:
-        trees = sqlglot.parse(statement, read="postgres")
+        trees = sqlglot.parse(spaced(statement), read="postgres")
     except (SqlglotError, RecursionError):
         return None
     names: set[str] = set()
@@ -219,6 +222,68 @@ def tables_of(statement: str) -> frozenset[str] | None:
                 if table.args.get("db") or name not in own:
                     names.add(name)
     return frozenset(names)
+
+
+@lru_cache(maxsize=4096)
+def reading_part(statement: str) -> str:
+    """Return what of a statement reads, as one that locks nothing; a plain SELECT as it is.
+
+    Raises PlanningFailed where it cannot be told.
+
+    >>> reading_part("UPDATE t SET a = $1 FROM u WHERE t.id = u.id AND u.b = $2")
+    'SELECT $1, t.ctid FROM t, u WHERE t.id = u.id AND u.b = $2'
+    >>> reading_part("DELETE FROM t USING u WHERE t.id = u.id")
+    'SELECT t.ctid FROM t, u WHERE t.id = u.id'
+    >>> reading_part("SELECT * FROM t WHERE id = $1 FOR UPDATE")
+    'SELECT * FROM t WHERE id = $1'
+    """
+    try:
+        tree = sqlglot.parse_one(spaced(statement), read="postgres")
+    except (SqlglotError, RecursionError):
+        if _LOCKS_NOTHING.match(statement):
+            return statement
+        raise _unread(statement) from None
+    if isinstance(tree, exp.Update | exp.Delete) and not tree.args.get("with_"):
+        return _selected(tree).sql(dialect="postgres")
+    if isinstance(tree, exp.Insert) and tree.expression and not tree.args.get("with_"):
+        return str(tree.expression.sql(dialect="postgres"))
+    if not isinstance(tree, exp.Query | exp.Values) or any(tree.find_all(exp.DML)):
+        raise _unread(statement)
+    return _unlocked(tree, statement)
+
+
+_LOCKS_NOTHING = re.compile(
+    r"\s*\(*\s*(SELECT|VALUES|TABLE)\b(?!.*\bFOR\s+(UPDATE|NO|SHARE|KEY)\b)", re.I | re.S
+)
+
+
+def _selected(tree: exp.Update | exp.Delete) -> exp.Select:
+    """Return a SELECT of the rows that an UPDATE or DELETE would change."""
+    values = [e.expression for e in tree.expressions] if isinstance(tree, exp.Update) else []
+    target = tree.this
+    others = tree.args.get("using") or []
+    found = exp.select(*values, f"{target.alias_or_name}.ctid", dialect="postgres").from_(target)
+    from_ = tree.args.get("from_")
+    if from_ is not None:
+        others = [from_.this]  # with its joins
+    for other in others:
+        found = found.join(other, join_type="")
+    where = tree.args.get("where")
+    return found.where(where.this) if where is not None else found
+
+
+def _unlocked(tree: exp.Expr, statement: str) -> str:
+    locked = [node for node in tree.walk() if node.args.get("locks")]
+    for node in locked:
+        node.set("locks", [])
+    return tree.sql(dialect="postgres") if locked else statement
+
+
+def _unread(statement: str) -> PlanningFailed:
+    return PlanningFailed(
+        "what this statement reads cannot be told apart from what it writes, and planning it "
+        f"whole would lock the target's tables: {statement[:200]}",
+    )
 
 
 def _folded(name: exp.Identifier) -> str:

@@ -19,6 +19,7 @@ from sqlglot.errors import SqlglotError
 
 from perfcore.db import MARKER, query
 from perfcore.errors import PlanningFailed, StatementRefused
+from perfcore.whatif.text import spaced
 
 MAX_BYTES = 64 * 1024
 _PLANNABLE = ("select", "with", "insert", "update", "delete", "merge", "values", "table", "(")
@@ -107,6 +108,7 @@ _SECRET_RELATIONS = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # refusals are raised anew each time
 def check_plannable(text: str) -> None:
     """Raise StatementRefused unless the text is one statement that may be EXPLAINed."""
     tokens = _checked(text)
@@ -177,6 +179,7 @@ def check_calls(connection: psycopg.Connection[TupleRow], text: str) -> None:
 
 def _without_parameters(connection: psycopg.Connection[TupleRow], text: str) -> str:
     """Return the text with each `$n` as a null of the type that the server infers for it."""
+    text = spaced(text)  # which the tokens' places are counted in
     tokens = [t for t in _checked(text) if t.token_type != TokenType.SEMICOLON]
     text = text[: tokens[-1].end + 1]
     places = [
@@ -265,14 +268,14 @@ def _checked(text: str) -> list[Token]:
 
 def _tokens(text: str) -> list[Token]:
     try:
-        return list(sqlglot.tokenize(text, read="postgres"))
+        return list(sqlglot.tokenize(spaced(text), read="postgres"))
     except SqlglotError:
         raise _refused("it ends within a quote or is not SQL", "S50") from None
 
 
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> tuple[exp.Expr | None, ...]:
-    return tuple(sqlglot.parse(text, read="postgres"))
+    return tuple(sqlglot.parse(spaced(text), read="postgres"))
 
 
 def _tree(text: str) -> exp.Expr:

@@ -7,13 +7,18 @@ about two: what decides their size (distinct elements, overlap) is not in pg_sta
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+
+from psycopg import sql
 
 from perfcore.errors import PerfcoreError
 from perfcore.types import Catalog, ColumnInfo, IndexDefinition, TableInfo
+from perfcore.whatif.gin_size import GinSize, gin_size
 
 PAGE = 8192
 _USABLE = PAGE - 24 - 16  # page header, B-tree special space
@@ -22,6 +27,7 @@ _INNER_ROOM = _USABLE * 0.7
 _LINE_POINTER = 4
 _TUPLE_HEADER = 8
 _TID = 6
+_PIVOT_TID = 8
 _POSTING_MAX = 812  # a tenth of a page, less a line pointer
 _BRIN_PAGES_PER_RANGE = 128
 
@@ -34,6 +40,7 @@ _FIXED = {
 # Types whose equal values may differ in bytes are never deduplicated.
 _NOT_DEDUPLICATED = ("numeric", "real", "double precision", "jsonb", "record")
 _DEFAULT_WIDTH = 16
+_MEMBER_WIDTH = 12
 _TEXT = re.compile(r"text|character|citext")
 
 
@@ -66,19 +73,36 @@ def _bytes_on(table: TableInfo, index: IndexDefinition, rows: float | None) -> i
         rows = row_count(table) * _fraction(table, index.predicate)
     columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
     columns += [key_column(table, name, is_expression=False) for name in index.include]
+    columns = [_within(c, index.predicate) for c in columns]
     if index.method == "btree":
         pages = btree_pages(rows, columns, deduplicate=not index.unique and not index.include)
     elif index.method == "brin":
-        pages = _brin_pages(table, columns)
+        pages = _brin_pages(table, columns, index.pages_per_range)
     elif index.method == "hash":
         pages = 2 + 2 ** math.ceil(math.log2(max(2.0, rows / 307)))
     elif index.method == "gin":
-        pages = 2 + math.ceil(rows * sum(map(_gin_bytes_per_row, columns)) / PAGE)
+        pages = _gin_pages(table, index, columns, rows)
     elif index.method == "bloom":
         pages = 1 + math.ceil(rows * 16 / PAGE)
     else:  # gist and spgist: a B-tree without deduplication, its pages two thirds full
         pages = math.ceil(btree_pages(rows, columns, deduplicate=False) * 1.4)
     return int(pages) * PAGE
+
+
+def _within(column: ColumnInfo, predicate: str) -> ColumnInfo:
+    """Return the column as it is in the rows of a predicate that lets no NULL of it pass."""
+    nulls = column.null_fraction or 0.0
+    if not 0 < nulls < 1 or f"{_quoted(column.name)} IS NOT NULL" not in predicate:
+        return column
+    distinct = column.n_distinct
+    if distinct is not None and distinct < 0:
+        distinct = max(-1.0, distinct / (1 - nulls))
+    freqs = tuple(f / (1 - nulls) for f in column.most_common_freqs)
+    return replace(column, null_fraction=0.0, n_distinct=distinct, most_common_freqs=freqs)
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
 
 
 def row_count(table: TableInfo) -> float:
@@ -98,14 +122,37 @@ def btree_pages(rows: float, columns: Sequence[ColumnInfo], *, deduplicate: bool
         leaf_bytes = rows * (size + _LINE_POINTER)
     pages = level = max(1, math.ceil(leaf_bytes / _LEAF_ROOM))
     while level > 1:
-        level = math.ceil(level / btree_fanout(columns))
+        level = math.ceil(level / btree_fanout(columns, rows, deduplicate=deduplicate))
         pages += level
     return 1 + pages
 
 
-def btree_fanout(columns: Sequence[ColumnInfo]) -> float:
-    """Return how many pages a page above the leaves points to."""
-    return max(2.0, _INNER_ROOM / (_tuple_bytes(columns) + _LINE_POINTER))
+def btree_fanout(
+    columns: Sequence[ColumnInfo], rows: float = 0.0, *, deduplicate: bool = True
+) -> float:
+    """Return how many pages a page above the leaves points to.
+
+    A pivot keeps the columns up to the first that tells two leaves apart, and where none
+    does, a row's address (nbtsort.c, `_bt_truncate`).
+    """
+    tuples = _leaf_tuples(rows, columns, deduplicate=deduplicate)
+    pivot, untold = 0.0, 1.0
+    for count in range(1, len(columns) + 1):
+        prefix = columns[:count]
+        values = sum(v for v, _ in _multiplicities(rows, prefix)) if rows > 1 else tuples
+        alike = min(untold, max(0.0, 1.0 - values / tuples))
+        pivot += (untold - alike) * _tuple_bytes(prefix)
+        untold = alike
+    pivot += untold * (_tuple_bytes(columns) + _PIVOT_TID)
+    return max(2.0, _INNER_ROOM / (pivot + _LINE_POINTER))
+
+
+def _leaf_tuples(rows: float, columns: Sequence[ColumnInfo], *, deduplicate: bool) -> float:
+    """Return how many tuples the leaves hold: rows, or the posting lists that they are put in."""
+    if rows <= 1 or not deduplicate or any(_is_bytewise_unequal(c) for c in columns):
+        return max(1.0, rows)
+    most = max(2, int((_POSTING_MAX - _tuple_bytes(columns)) // _TID))
+    return sum(v * max(min(m, 1.0), m / most) for v, m in _multiplicities(rows, columns))
 
 
 def btree_height(pages: int, fanout: float) -> int:
@@ -121,13 +168,17 @@ def btree_height(pages: int, fanout: float) -> int:
     return height
 
 
-def index_height(catalog: Catalog, index: IndexDefinition, pages: int) -> int:
+def index_height(
+    catalog: Catalog, index: IndexDefinition, pages: int, rows: float | None = None
+) -> int:
     """Return the height of a B-tree of that many pages; 0 for other methods."""
     table = catalog.table(index.table, index.schema)
     if index.method != "btree" or table is None:
         return 0
     columns = [key_column(table, k.expression, is_expression=k.is_expression) for k in index.keys]
-    return btree_height(pages, btree_fanout(columns))
+    held = row_count(table) if rows is None else rows
+    deduplicate = not index.unique and not index.include
+    return btree_height(pages, btree_fanout(columns, held, deduplicate=deduplicate))
 
 
 def _multiplicities(rows: float, columns: Sequence[ColumnInfo]) -> list[tuple[float, float]]:
@@ -186,15 +237,22 @@ def _tuple_bytes(columns: Sequence[ColumnInfo]) -> float:
         step = _alignment(_FIXED.get(column.type, 0))
         longer: dict[int, float] = defaultdict(float)
         for offset, chance in chances.items():
+            if nulls := _null_share(column, columns):
+                longer[offset] += chance * nulls  # a NULL takes no room but its bit
             for length, share in _lengths(column).items():
                 start = -(-offset // step) * step
-                longer[start + length] += chance * share
+                longer[start + length] += chance * share * (1.0 - nulls)
         chances = longer
     size = sum(chance * _aligned(_TUPLE_HEADER + n) for n, chance in chances.items())
     if len(columns) == 1:
         return max(16.0, size)
     nulls = 1.0 - math.prod(1.0 - (c.null_fraction or 0.0) for c in columns)
     return size + nulls * 8  # the null bitmap, where there is a null
+
+
+def _null_share(column: ColumnInfo, columns: Sequence[ColumnInfo]) -> float:
+    # The keys of a single column are told apart before, its NULLs among them.
+    return (column.null_fraction or 0.0) if len(columns) > 1 else 0.0
 
 
 def _lengths(column: ColumnInfo) -> dict[int, float]:
@@ -225,6 +283,8 @@ def _aligned(size: float) -> float:
 
 
 def _is_bytewise_unequal(column: ColumnInfo) -> bool:
+    if column.deduplicates is not None:
+        return not column.deduplicates
     return column.type.startswith(_NOT_DEDUPLICATED) or column.type.endswith("[]")
 
 
@@ -238,16 +298,79 @@ def key_column(table: TableInfo, expression: str, *, is_expression: bool = True)
         return column
     if not is_expression:
         raise PerfcoreError(f"{table.qualified_name} has no column {expression!r}")
+    if (extracted := _extracted(table, expression)) is not None:
+        return extracted
+    if made := _made(expression):
+        return made
     words = set(re.findall(r"[^\W\d]\w*", expression))
     used = [c for c in table.columns if c.name in words]
     widest = max(used, key=lambda c: c.avg_width_bytes or 0, default=None)
     return widest or ColumnInfo(expression, "text", False, _DEFAULT_WIDTH)
 
 
-def _brin_pages(table: TableInfo, columns: Sequence[ColumnInfo]) -> int:
-    ranges = math.ceil(table.table_bytes / PAGE / _BRIN_PAGES_PER_RANGE)
+_EXTRACTION = re.compile(r"\(*\"?(\w+)\"?\)* *->> *'([^']+)'(?:::text)?\)*(?:::(\w[\w ]*))?\)*")
+
+
+def _extracted(table: TableInfo, expression: str) -> ColumnInfo | None:
+    """Return what `doc ->> 'key'` is like in the values of the column that ANALYZE kept."""
+    match = _EXTRACTION.fullmatch(expression.strip())
+    column = table.column(match.group(1)) if match else None
+    if match is None or column is None or column.type not in ("jsonb", "json"):
+        return None
+    texts = [*column.most_common_values, *column.histogram_bounds]
+    found = [v.get(match.group(2)) for v in map(json.loads, texts) if isinstance(v, dict)]
+    values = [str(v) for v in found if v is not None]
+    if not values:
+        return None
+    counts = Counter(values)
+    once = sum(1 for n in counts.values() if n == 1)
+    rows = max(row_count(table), len(values))
+    distinct = len(values) * len(counts) / (len(values) - once + once * len(values) / rows)
+    return ColumnInfo(
+        expression,
+        match.group(3) or "text",
+        False,
+        avg_width_bytes=round(sum(map(len, values)) / len(values)) + 1,
+        null_fraction=1 - len(values) / len(texts),
+        n_distinct=min(distinct, rows),
+        # Bounds tell lengths; the values are not sorted, which nobody asks for here.
+        histogram_bounds=tuple(values),
+    )
+
+
+def _made(expression: str) -> ColumnInfo | None:
+    """Return a stand-in for an expression whose values are not those of its column."""
+    if re.match(r"date_trunc\(", expression, re.IGNORECASE):
+        return ColumnInfo(expression, "timestamp with time zone", False, 8)
+    if re.search(r"->>|#>>", expression):  # a member of a document, as text
+        return ColumnInfo(expression, "text", False, _MEMBER_WIDTH)
+    return None
+
+
+def _brin_pages(
+    table: TableInfo, columns: Sequence[ColumnInfo], pages_per_range: int | None
+) -> int:
+    ranges = math.ceil(table.table_bytes / PAGE / (pages_per_range or _BRIN_PAGES_PER_RANGE))
     summary = 16 + 2 * sum(c.avg_width_bytes or _DEFAULT_WIDTH for c in columns)
     return 2 + math.ceil(ranges * summary / PAGE) + ranges // 1360
+
+
+def _gin_pages(
+    table: TableInfo, index: IndexDefinition, columns: Sequence[ColumnInfo], rows: float
+) -> int:
+    measured = gin_parts(table, index, rows)
+    if measured is not None:
+        return measured.pages
+    return 2 + math.ceil(rows * sum(map(_gin_bytes_per_row, columns)) / PAGE)
+
+
+def gin_parts(table: TableInfo, index: IndexDefinition, rows: float) -> GinSize | None:
+    """Return what a GIN index would be made of, None where no sample of its values tells."""
+    if any(k.is_expression for k in index.keys):
+        return None
+    keys = [(key_column(table, k.expression), k.operator_class) for k in index.keys]
+    heap_pages = max(1.0, table.table_bytes / PAGE)
+    return gin_size(rows, max(1.0, row_count(table) / heap_pages), keys)
 
 
 def _gin_bytes_per_row(column: ColumnInfo) -> float:

@@ -33,7 +33,8 @@ from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif import size, sparse
 from perfcore.whatif.explain import explain, with_index_names
-from perfcore.whatif.planner import CachedPlanner, family, tables_of, with_partitions
+from perfcore.whatif.expressions import expression_statistics
+from perfcore.whatif.planner import CachedPlanner, family, reading_part, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
 from perfcore.whatif.source import Definition, Relation, Source, grant, read_source
 
@@ -199,7 +200,13 @@ class Twin:
         return size.estimate_index_bytes(self.source.catalog, index, rows=self._rows(index))
 
     def self_check(self, statement: str) -> Agreement:
-        """Compare the generic plan on the target, asked read-only, with the twin's."""
+        """Compare the generic plan on the target, asked read-only, with the twin's.
+
+        Of a statement that writes or locks rows it is the plan of what it reads, because
+        planning the whole would lock what is written. Raises PlanningFailed where that part
+        cannot be told.
+        """
+        statement = reading_part(statement)
         twin = self.plan(statement)
         try:
             with connect_target(self.target_dsn) as connection:
@@ -502,14 +509,22 @@ class Twin:
         path = self._cluster.data_directory / row[0]
         pages = estimate // sparse.PAGE
         sparse.resize(path, max(estimate, path.stat().st_size))
-        sparse.write_btree_levels(path, size.index_height(self.source.catalog, index, pages))
         rows = self._rows(index)
         rows = max(0.0, table.rows) if rows is None else rows
+        height = size.index_height(self.source.catalog, index, pages, rows)
+        sparse.write_btree_levels(path, height)
         for relation in (
             Relation(index.schema, name, "i", pages, rows, 0, estimate, index.method, True),
             table,
         ):
             self._super.execute(db.query("twin_restore_relation"), _relation(relation))
+        self._tell_of_expressions(index, name)
+
+    def _tell_of_expressions(self, index: IndexDefinition, name: str) -> None:
+        for number, key in enumerate(index.keys, start=1):
+            known = expression_statistics(self.source, index.schema, index.table, name, number, key)
+            if known is not None:
+                self._super.execute(db.query("twin_restore_column"), known.parameters())
 
     def _rows(self, index: IndexDefinition) -> float | None:
         """Return the planner's estimate of the rows in a partial index, None for a whole one."""
@@ -562,7 +577,9 @@ def _heights(source: Source) -> dict[tuple[str, str], int]:
     heights = {}
     for table in source.catalog.tables:
         for index in table.indexes:
-            fanout = size.btree_fanout([size.key_column(table, k) for k in index.keys])
+            columns = [size.key_column(table, k) for k in index.keys]
+            deduplicate = not index.is_unique and not index.include
+            fanout = size.btree_fanout(columns, size.row_count(table), deduplicate=deduplicate)
             pages = index.index_bytes // sparse.PAGE
             heights[index.schema, index.name] = size.btree_height(pages, fanout)
     return heights

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from perfcore.advise.workload import EndpointUse, Repetition
 from perfcore.errors import TargetUnavailable
-from perfcore.plan import Plan
+from perfcore.plan import Plan, parse_plan
 from perfcore.types import SilenceReason
 from perfcore.whatif.catalog import read_catalog
 from tests.advise.conftest import BuildingPlanner, Shop, index_suggestions, kinds, statement
@@ -23,6 +23,24 @@ def test_equality_and_order_make_one_composite_index(shop: Shop) -> None:
     assert found.ddl.startswith("CREATE INDEX CONCURRENTLY")
     assert found.undo.startswith("DROP INDEX CONCURRENTLY")
     assert found.index_bytes and found.saved_ms_per_hour > 20_000
+
+
+def test_a_suggestion_comes_with_both_plans_of_its_most_saving_statement(shop: Shop) -> None:
+    slow, fast = (
+        statement(f"SELECT {what} FROM orders WHERE customer_id = $1", mean_ms=ms)
+        for what, ms in (("note", 80.0), ("id", 20.0))
+    )
+    advice = shop.advise(slow, fast)
+    (suggestion,) = index_suggestions(advice)
+    (plans,) = advice.plans
+    assert (plans.suggestion_id, plans.fingerprint) == (
+        suggestion.suggestion_id, slow.fingerprint
+    )  # fmt: skip
+    before, after = parse_plan(plans.before), parse_plan(plans.after)
+    gain = suggestion.statements[0]
+    assert (before.total_cost, after.total_cost) == (gain.cost_before, gain.cost_after)
+    assert suggestion.index is not None and after.uses_index(suggestion.index.name)
+    assert not before.uses_index(suggestion.index.name)
 
 
 def test_a_single_column(shop: Shop) -> None:

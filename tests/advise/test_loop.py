@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from perfcore.advise import loop
-from perfcore.advise.store import read_foreign_keys
+from perfcore.advise.advisor import Advice
+from perfcore.advise.store import Connection, read_foreign_keys
 from perfcore.config import Config, load_config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, TargetUnavailable
 from perfcore.store.targets import ensure_target
-from perfcore.types import Target
+from perfcore.types import Suggestion, Target
 from perfcore.whatif.twin import Agreement
 from tests.advise.conftest import Shop
 from tests.targets import reader_dsn, run_setup
@@ -54,6 +55,21 @@ def open_titles(store: str) -> list[tuple[str, str]]:
         return connection.execute("SELECT title, state FROM perfcore.suggestions").fetchall()
 
 
+def test_a_statement_is_explained_by_a_new_round(
+    store: str, shop_dsn: str, work_folder: Path
+) -> None:
+    record(store)
+    run_setup(shop_dsn)
+    given = config(store, reader_dsn(shop_dsn), work_folder)
+    assert loop.explain_statement(given, 4711, ["shop"]) == ""
+    assert open_titles(store) == []  # nobody was asked
+    told = loop.explain_statement(given, 11, ["shop"])
+    assert told.startswith("Statement 11 on shop\n  SELECT id, total, note FROM orders")
+    assert "600 calls an hour at 40 ms" in told
+    assert "1. Index orders (customer_id, created_at DESC)" in told
+    assert "Seq Scan on orders became" in told and "weighed and rejected" in told
+
+
 def test_the_twin_prices_what_the_collector_stored(
     store: str, shop_dsn: str, work_folder: Path
 ) -> None:
@@ -84,6 +100,48 @@ def test_a_planner_that_plans_otherwise_is_not_believed_blindly(
         )
     index = next(s for s in advice.suggestions if s.kind == "index")
     assert "a cost of 150, the target itself at 100" in index.caveats[-1]
+
+
+def test_what_trials_delivered_corrects_the_next_round(
+    store: str, shop: Shop, shop_dsn: str
+) -> None:
+    record(store)
+    target = Target(1, "shop", shop_dsn)
+    with connect(store, autocommit=True) as connection:
+        (before,) = _orders(loop.run_once(connection, target, shop.planner))
+        assert before.plan_change and before.saved_ms_per_hour == before.promised_ms_per_hour
+        for _ in range(3):
+            tried(connection, before.plan_change, promised_ratio=0.0, delivered_ratio=1.0)
+        (after,) = _orders(loop.run_once(connection, target, shop.planner))
+    assert after.promised_ms_per_hour == before.promised_ms_per_hour
+    assert after.saved_ms_per_hour == pytest.approx(before.saved_ms_per_hour / 2)
+    assert "delivered 0 % of what the planner promised (3 measured)" in after.caveats[-1]
+
+
+def _orders(advice: Advice) -> list[Suggestion]:
+    return [s for s in advice.suggestions if s.kind == "index"]
+
+
+def tried(
+    connection: Connection, plan_change: str, *, promised_ratio: float, delivered_ratio: float
+) -> None:
+    """Write down a trial of some index and what came of it."""
+    row = connection.execute(
+        "INSERT INTO perfcore.trials (trial_id, target_id, fingerprint, index_body, state) "
+        "VALUES (gen_random_uuid(), 1, 42, '{}', 'done') RETURNING trial_id"
+    ).fetchone()
+    assert row is not None
+    connection.execute(
+        "INSERT INTO perfcore.gains_delivered (target_id, suggestion_id, trial_id, index_digest, "
+        "fingerprint, plan_change, evidence, promised_ratio, delivered_ratio, delivered_low, "
+        "delivered_high, delivered_saved_ms) "
+        "VALUES (1, 's', %(id)s, %(id)s, 42, %(kind)s, 'measured', %(promised)s, %(delivered)s, "
+        "%(delivered)s, %(delivered)s, 0)",
+        {
+            "id": row[0], "kind": plan_change, "promised": promised_ratio,
+            "delivered": delivered_ratio,
+        },
+    )  # fmt: skip
 
 
 def test_the_loop_goes_on_when_a_target_is_gone(

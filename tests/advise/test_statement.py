@@ -56,7 +56,7 @@ def predicates(text: str, table: str = "orders") -> list[tuple[str, str]]:
         ("customer_id = ANY ($1::int[])", [("customer_id", "in")]),
         ("(at, id) < ($1,$2)", [("at", "range")]),
         ("lower(status) = lower($1)", [("lower(status)", "=")]),
-        ("status ILIKE $1", [("status", "like")]),
+        ("status ILIKE $1", [("status", "ilike")]),
         ("status NOT LIKE $1", []),
         ("at IS NULL", [("at", "is null")]),
         ("at IS NOT NULL", [("at", "is not null")]),

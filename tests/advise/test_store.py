@@ -12,6 +12,8 @@ import sqlalchemy
 from perfcore import db
 from perfcore.advise.advisor import Advice
 from perfcore.advise.store import (
+    MAX_PLANS_BYTES,
+    MAX_REJECTIONS,
     Connection,
     read_endpoints,
     read_workload,
@@ -19,9 +21,22 @@ from perfcore.advise.store import (
     save_advice,
 )
 from perfcore.db import connect, query
-from perfcore.store.decide import dismiss, snooze
+from perfcore.errors import DecisionRefused
+from perfcore.store import read
+from perfcore.store.decide import dismiss, reopen, snooze, snooze_until_slower
 from perfcore.store.targets import ensure_target
-from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
+from perfcore.types import (
+    Evidence,
+    Finding,
+    IndexDefinition,
+    IndexKey,
+    Rejection,
+    Silence,
+    SilenceReason,
+    StatementGain,
+    Suggestion,
+    SuggestionPlans,
+)
 
 FIRST = Suggestion(
     "one", 1, "index", "Index it", "why", Finding("seq_scan", "all"), Evidence.ESTIMATED, 10.0
@@ -88,6 +103,141 @@ def test_a_snooze_ends(connection: Connection, engine: sqlalchemy.Engine) -> Non
     snooze(engine, "one", datetime.now(UTC) - timedelta(seconds=1))
     save_advice(connection, 1, Advice((FIRST,)))
     assert states(connection) == {"one": "open"}
+
+
+def slow(mean_ms: float) -> Suggestion:
+    """Return the first suggestion with a slow and a fast statement that it helps."""
+    gains = (
+        StatementGain(1, 1, "SELECT 1", 9.0, 1.0, 60.0, 3.0, 1.0),
+        StatementGain(2, 2, "SELECT 2", 9.0, 1.0, 60.0, mean_ms, 1.0),
+    )
+    return replace(FIRST, statements=gains)
+
+
+def state_of(engine: sqlalchemy.Engine, suggestion_id: str) -> tuple[str, str]:
+    stored = read.suggestion(engine, suggestion_id)
+    assert stored is not None
+    return stored.state, stored.state_reason
+
+
+def test_a_snooze_until_slower_ends_with_the_reason(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    save_advice(connection, 1, Advice((slow(200.0),)))
+    assert snooze_until_slower(engine, "one", 300.0)
+    save_advice(connection, 1, Advice((slow(300.0),)))
+    assert state_of(engine, "one") == ("snoozed", "")
+    save_advice(connection, 1, Advice(()))  # a round that does not propose it
+    save_advice(connection, 1, Advice((FIRST,)))  # nor one that names no statement
+    assert state_of(engine, "one") == ("snoozed", "")
+    save_advice(connection, 1, Advice((slow(412.3),)))
+    assert state_of(engine, "one") == ("open", "woken: mean is 412 ms, over 300 ms")
+    save_advice(connection, 1, Advice((slow(12.0),)))
+    assert state_of(engine, "one")[0] == "open"
+
+
+def test_a_small_limit_is_told_with_its_decimals(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    save_advice(connection, 1, Advice((slow(4.0),)))
+    assert snooze_until_slower(engine, "one", 6.5)
+    save_advice(connection, 1, Advice((slow(7.126),)))
+    assert state_of(engine, "one") == ("open", "woken: mean is 7.13 ms, over 6.5 ms")
+
+
+@pytest.mark.parametrize("mean_ms", [0.0, -1.0, float("nan"), float("inf"), 1e12])
+def test_a_limit_that_no_mean_can_have_is_refused(
+    connection: Connection, engine: sqlalchemy.Engine, mean_ms: float
+) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    with pytest.raises(DecisionRefused, match=f"{mean_ms:g} ms".replace("+", r"\+")):
+        snooze_until_slower(engine, "one", mean_ms)
+    assert state_of(engine, "one") == ("open", "")
+
+
+def test_a_decision_takes_the_last_ones_place(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    save_advice(connection, 1, Advice((slow(200.0),)))
+    assert snooze_until_slower(engine, "one", 300.0)
+    assert dismiss(engine, "one", " it is gone next week ")
+    save_advice(connection, 1, Advice((slow(500.0),)))
+    assert state_of(engine, "one") == ("dismissed", "it is gone next week")
+    assert reopen(engine, "one")
+    stored = read.suggestion(engine, "one")
+    assert stored is not None
+    assert (stored.state, stored.state_reason, stored.snoozed_until_ms) == ("open", "", None)
+
+
+@pytest.mark.parametrize("reason", ["", "  \n"])
+def test_nothing_is_dismissed_without_a_reason(
+    connection: Connection, engine: sqlalchemy.Engine, reason: str
+) -> None:
+    save_advice(connection, 1, Advice((FIRST,)))
+    with pytest.raises(DecisionRefused, match="reason is missing"):
+        dismiss(engine, "one", reason)
+    assert state_of(engine, "one") == ("open", "")
+
+
+def test_plans_are_those_of_the_last_round_that_proposed_it(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    scan, seek = {"Plan": {"Node Type": "Seq Scan"}}, {"Plan": {"Node Type": "Index Scan"}}
+    plans = SuggestionPlans("one", 7, "SELECT 7", scan, seek)
+    save_advice(connection, 1, Advice((FIRST,), plans=(plans,)))
+    assert read.suggestion_plans(engine, "one") == plans
+    save_advice(connection, 1, Advice(()))  # gone, but still explained
+    assert read.suggestion_plans(engine, "one") == plans
+    save_advice(connection, 1, Advice((FIRST, SECOND)))
+    assert read.suggestion_plans(engine, "one") is None
+    large = replace(plans, after={"Plan": {"Filter": "x" * MAX_PLANS_BYTES}})
+    save_advice(connection, 1, Advice((FIRST,), plans=(large,)))
+    assert read.suggestion_plans(engine, "one") is None
+
+
+def test_plans_of_an_applied_one_are_its_promise(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    plans = SuggestionPlans("one", 7, "SELECT 7", {"a": 1}, {"a": 2})
+    save_advice(connection, 1, Advice((FIRST,), plans=(plans,)))
+    connection.execute("UPDATE perfcore.suggestions SET state = 'applied'")
+    save_advice(connection, 1, Advice((FIRST,)))
+    save_advice(connection, 1, Advice((FIRST,), plans=(replace(plans, after={}),)))
+    assert read.suggestion_plans(engine, "one") == plans
+
+
+def rejected(column: str, saved: float) -> Rejection:
+    index = IndexDefinition("public", "orders", (IndexKey(column),))
+    return Rejection(index, "it saves less than it costs", (43, 42, 99), 8192, saved)
+
+
+def test_rejections_are_those_of_the_last_round_with_their_statements(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    connection.execute(
+        "INSERT INTO perfcore.statements (target_id, queryid, fingerprint, text, last_seen) "
+        "VALUES (1, 1, 42, 'SELECT 1', now()), (1, 2, 43, 'SELECT 2', now()), "
+        "(1, 3, 43, 'SELECT 3', now() - interval '1 day')"
+    )
+    save_advice(connection, 1, Advice((), rejections=(rejected("gone", 9.0),)))
+    low, high = rejected("low", 1.0), rejected("high", 2.0)
+    save_advice(connection, 1, Advice((), rejections=(low, high)))
+    found = read.rejections(engine, 1)
+    assert [r.rejection for r in found] == [high, low]
+    assert [(s.queryid, s.text) for s in found[0].statements] == [(2, "SELECT 2"), (1, "SELECT 1")]
+    assert len(read.rejections(engine, fingerprint=42)) == 2
+    assert read.rejections(engine, fingerprint=1) == []
+
+
+def test_only_the_rejections_that_would_save_most_are_kept(
+    connection: Connection, engine: sqlalchemy.Engine
+) -> None:
+    many = tuple(rejected(f"c{n}", float(n)) for n in range(MAX_REJECTIONS + 5))
+    save_advice(connection, 1, Advice((), rejections=(*many, many[-1])))
+    found = read.rejections(engine)
+    assert found[0].rejection == many[-1]
+    assert len(found) == MAX_REJECTIONS  # the same index given twice is one
+    assert found[-1].rejection == many[5]
 
 
 def test_an_applied_one_keeps_its_promise(connection: Connection) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-
 from perfcore.advise.advisor import Advice
-from perfcore.advise.migration_text import alembic, django, migration_texts, plain_sql
 from perfcore.advise.report import render_text
 from perfcore.types import Evidence, Finding, Silence, SilenceReason, Suggestion
 
@@ -22,27 +19,6 @@ INDEX = Suggestion(
     undo='DROP INDEX CONCURRENTLY "public"."i"',
     caveats=("It is large.",),
 )
-
-
-def test_plain_sql_says_how_to_run_it_and_how_to_take_it_back() -> None:
-    text = plain_sql(INDEX)
-    assert "outside a transaction" in text
-    assert f"\n{INDEX.ddl};\n" in text
-    assert f"-- {INDEX.undo};" in text
-
-
-def test_migrations_are_valid_python_and_carry_the_statement() -> None:
-    for text in (alembic(INDEX), django(INDEX)):
-        constants = [n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant)]
-        assert INDEX.undo in constants
-        assert INDEX.ddl in [str(c).replace("%%", "%") for c in constants]
-    assert "atomic = False" in django(INDEX)
-    assert "autocommit_block" in alembic(INDEX)
-
-
-def test_what_executes_nothing_has_no_migration() -> None:
-    advice = Suggestion("x", 1, "cache", "t", "r", INDEX.finding, Evidence.ESTIMATED, 0.0)
-    assert migration_texts(advice) == {}
 
 
 def test_the_terminal_shows_gain_reason_and_ddl_and_counts_silences() -> None:

@@ -15,6 +15,8 @@ from perfcore.errors import ChangeRefused, TrialFailed
 from perfcore.lab.jobs import Jobs, TrialReport
 from perfcore.lab.tend import tend_once
 from perfcore.server.embedded import Cluster
+from perfcore.store.gains import read_gains
+from perfcore.types import Evidence
 from tests.lab.conftest import ORDERS, Connection
 from tests.targets import reader_dsn, run_setup
 
@@ -54,6 +56,39 @@ def test_a_trial_estimates_copies_and_measures(jobs: Jobs, store: str, target_id
     assert report.lab is not None and report.lab.tables[0].rows == 20000
     assert report.measured is not None and report.measured.used_index
     assert report.measured.ratio.high < 1
+    with connect(store) as connection:
+        gains = read_gains(connection)
+    assert {(str(g.trial_id), g.fingerprint, g.evidence) for g in gains} == {
+        (trial_id, 7, Evidence.MEASURED)
+    }
+    assert {g.parameters for g in gains} == {s.label for s in report.measured.sets}
+    assert {g.plan_change for g in gains} == {"Seq Scan -> Bitmap Heap Scan"}
+    assert {g.promised_ratio for g in gains} == {report.estimates[0].ratio}
+    for gain, each in zip(reversed(gains), report.measured.sets, strict=True):
+        assert (gain.delivered_ratio, gain.delivered_high) == (each.ratio.value, each.ratio.high)
+
+
+def test_a_trial_measures_the_index_s_other_statements_too(
+    jobs: Jobs, store: str, target_id: int
+) -> None:
+    counted = "SELECT count(*) FROM orders WHERE customer_id = $1"
+    others = [(7, STATEMENT), (8, counted), (9, "DELETE FROM orders WHERE customer_id = $1"),
+              (10, "SELECT * FROM nowhere"), (11, "SELECT now()"), (12, "SELECT 1")]  # fmt: skip
+    trial_id = jobs.start_trial(target_id, "shop", STATEMENT, 7, ORDERS, others=others, pairs=3)
+    state, _, result = ended(store, "trials", trial_id)
+    assert state == "done"
+    report = from_json(TrialReport, result)
+    assert [o.fingerprint for o in report.others] == [8, 9, 10, 11]  # five in all, none twice
+    found, deleted, unknown, _ = report.others
+    assert found.estimate is not None and found.estimate.ratio < 0.5
+    assert found.measured is not None and found.measured.ratio.high < 1
+    assert found.measured.pairs == 3 and not found.note
+    assert deleted.measured is None and "DELETE is not a SELECT" in deleted.note
+    assert unknown.measured is None and "nowhere" in unknown.note
+    with connect(store) as connection:
+        gains = read_gains(connection)
+    assert {g.fingerprint for g in gains} >= {7, 8} and 9 not in {g.fingerprint for g in gains}
+    assert {g.plan_change for g in gains if g.fingerprint == 8} != {""}
 
 
 def test_a_trial_that_cannot_be_measured_keeps_its_estimate(

@@ -6,7 +6,7 @@ from perfcore.advise.statement import plannable
 from perfcore.codec import from_json, to_json
 from perfcore.errors import StatementRefused, TrialFailed
 from perfcore.lab.parameters import LABELS, ParameterSet, parameter_sets
-from perfcore.lab.trial import TrialResult, ratio_of_medians, run_trial
+from perfcore.lab.trial import TrialResult, Tried, ratio_of_medians, run_trial, run_trials
 from perfcore.types import IndexDefinition, IndexKey
 from perfcore.whatif.catalog import read_catalog
 from tests.lab.conftest import ORDERS, Connection
@@ -127,3 +127,27 @@ def rows_found(target: Connection, statement: str, each: ParameterSet) -> int:
         found = len(target.execute(f"EXECUTE find({values})".encode()).fetchall())
         target.execute("DEALLOCATE find")
     return found
+
+
+def test_several_statements_share_one_build_and_one_time_limit(
+    dsn: str, target: Connection
+) -> None:
+    values = (ParameterSet("typical", ("7",)),)
+    tried = [
+        Tried("SELECT note FROM orders WHERE customer_id = $1", values),
+        Tried("SELECT count(*) FROM orders WHERE customer_id = $1", values),
+        Tried("DELETE FROM orders WHERE customer_id = $1", values),
+    ]
+    said: list[tuple[float, str]] = []
+    first, second, third = run_trials(
+        dsn, ORDERS, tried, pairs=3, progress=lambda share, words: said.append((share, words))
+    )
+    assert first.measured is not None and second.measured is not None
+    assert first.measured.build_ms == second.measured.build_ms
+    assert second.measured.used_index and third.measured is None
+    assert "DELETE is not a SELECT" in third.note
+    assert [share for share, _ in said] == sorted(share for share, _ in said)
+    assert any(words.startswith("statement 2 of 3: typical values") for _, words in said)
+    late = run_trials(dsn, ORDERS, tried, pairs=3, max_seconds=0.0)
+    assert late[0].measured is not None
+    assert [o.note for o in late[1:]] == ["not run: the trial's time was used up"] * 2

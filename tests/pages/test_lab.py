@@ -87,6 +87,7 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     assert not app.exception
     shown = " ".join(m.value for m in app.markdown)
     assert "Measured" in shown and "times faster" in shown and "Estimated" in shown
+    assert "less time, delivered **" in shown and "of the promise" in shown
 
     app.button(key="apply").click().run()
     wait(store, "changes", "applied")
@@ -102,7 +103,11 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     assert "applied at" in " ".join(m.value for m in app.markdown)
     app.switch_page("../../pages/ledger.py").run()
     assert not app.exception
-    assert "Index created" in " ".join(m.value for m in app.markdown)
+    shown = " ".join(m.value for m in app.markdown)
+    assert "Index created" in shown and "**Promised and delivered**" in shown
+    (kept,) = [f.value for f in app.dataframe if "factor" in f.value]
+    assert list(kept["kind"]) == ["Seq Scan → Bitmap Heap Scan"]
+    assert list(kept["seen"]) == [1] and 80 < kept["factor"][0] <= 105
 
     del app.query_params["change"], app.query_params["queryid"]
     app.switch_page("../../pages/index_lab.py").run()  # as a row of the ledger's trials does
@@ -212,7 +217,11 @@ def test_an_unknown_change_is_said_to_be_none(
 
 def test_empty_pages_say_what_to_do(app: AppTest) -> None:
     app.run()
-    for page, words in (("index_lab", "No index is suggested yet"), ("ledger", "Nothing was")):
+    for page, words in (
+        ("index_lab", "No index is suggested yet"),
+        ("ledger", "Nothing was"),
+        ("ledger", "No promise was put to the test yet"),
+    ):
         app.switch_page(f"../../pages/{page}.py").run()
         assert not app.exception
         assert words in " ".join(m.value for m in app.markdown)

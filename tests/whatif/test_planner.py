@@ -3,9 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from perfcore.errors import PlanningFailed
 from perfcore.plan import Plan, parse_plan
 from perfcore.types import Catalog, IndexDefinition, IndexInfo, IndexKey, TableInfo
-from perfcore.whatif.planner import CachedPlanner, family, tables_of
+from perfcore.whatif.planner import CachedPlanner, family, reading_part, tables_of
 
 ORDERS = IndexDefinition("public", "orders", (IndexKey("customer_id"),))
 ITEMS = IndexDefinition("public", "items", (IndexKey("order_id"),))
@@ -120,6 +121,7 @@ def test_counts_calls_hits_and_time() -> None:
         ("SELECT * FROM Orders o JOIN public.items USING (id)", {"orders", "items"}),
         ("UPDATE orders SET a = $1 WHERE id IN (SELECT id FROM items)", {"orders", "items"}),
         ("DELETE FROM orders WHERE id = ANY($1)", {"orders"}),
+        ("SELECT * FROM orders WHERE id IN ($1,$2)", {"orders"}),
         ("WITH orders AS (SELECT 1) SELECT * FROM orders, public.orders", {"orders"}),
     ],
 )
@@ -129,3 +131,38 @@ def test_names_the_tables_of_a_statement(text: str, tables: set[str]) -> None:
 
 def test_knows_what_it_cannot_parse() -> None:
     assert tables_of("SELECT * FROM (") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("SELECT a FROM t WHERE x = ANY ($1::int[])", None),
+        ("(SELECT 1) UNION SELECT 2", None),
+        ("VALUES (1)", None),
+        ("SELECT * FROM t WHERE id = $1 FOR NO KEY UPDATE", "SELECT * FROM t WHERE id = $1"),
+        ("INSERT INTO t SELECT * FROM u WHERE a = $1", "SELECT * FROM u WHERE a = $1"),
+        ("INSERT INTO t (a, b) VALUES ($1,$2)", "VALUES ($1, $2)"),
+        (
+            "UPDATE t SET a = 1 FROM u JOIN v ON v.i = u.i WHERE t.x = u.x",
+            "SELECT 1, t.ctid FROM t, u JOIN v ON v.i = u.i WHERE t.x = u.x",
+        ),
+        ("DELETE FROM s.t AS x WHERE x.id = $1", "SELECT x.ctid FROM s.t AS x WHERE x.id = $1"),
+    ],
+)
+def test_reads_without_locking(text: str, part: str | None) -> None:
+    assert reading_part(text) == (part or text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d",
+        "WITH x AS (SELECT 1) UPDATE t SET a = 1",
+        "MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DO NOTHING",
+        "INSERT INTO t DEFAULT VALUES",
+        "UPDATE t SET (",
+    ],
+)
+def test_knows_what_cannot_be_read_without_locking(text: str) -> None:
+    with pytest.raises(PlanningFailed, match="planning it whole would lock"):
+        reading_part(text)

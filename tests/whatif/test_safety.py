@@ -151,3 +151,10 @@ def test_what_only_computes_passes_and_leaves_nothing(dsn: str) -> None:
             check_calls(connection, "SELECT gone FROM t")
         row = connection.execute("SELECT to_regclass('perfcore_asked')").fetchone()
     assert row == (None,)
+
+
+def test_knows_parameters_without_a_space_between_them() -> None:
+    check_plannable("SELECT * FROM t WHERE a IN ($1,$2) AND b = $3")
+    check_select("SELECT * FROM t WHERE a IN ($1,$2) AND b = '$3,$4'")
+    with pytest.raises(StatementRefused, match="rule S1"):
+        check_plannable("SELECT $1,$2; DROP TABLE t; SELECT $3,$4")

@@ -1,0 +1,29 @@
+-- What the catalogue and the counters tell of a table beyond its size: its storage, how it is
+-- vacuumed, whether it is published.
+SELECT n.nspname::pg_catalog.text AS schema, c.relname::pg_catalog.text AS name,
+       coalesce(c.reloptions, '{}'::pg_catalog.text[]) AS options,
+       c.relpages::pg_catalog.int8 AS pages, c.reltuples::pg_catalog.float8 AS tuples,
+       coalesce(t.relpages, 0)::pg_catalog.int8 AS toast_pages,
+       greatest(pg_catalog.age(c.relfrozenxid), pg_catalog.age(t.relfrozenxid))
+           ::pg_catalog.int8 AS xid_age,
+       greatest(pg_catalog.mxid_age(c.relminmxid), pg_catalog.mxid_age(t.relminmxid))
+           ::pg_catalog.int8 AS mxid_age,
+       coalesce(pg_catalog.pg_stat_get_tuples_newpage_updated(c.oid), -1) AS newpage_updates,
+       greatest(s.last_vacuum, s.last_autovacuum) AS vacuumed_at,
+       coalesce(s.vacuum_count + s.autovacuum_count, 0) AS vacuums,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AS is_readable,
+       c.relreplident = 'n' OR (c.relreplident = 'd' AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
+           AS lacks_identity,
+       coalesce((SELECT pg_catalog.string_agg(p.pubname, ', ' ORDER BY p.pubname)
+                   FROM pg_catalog.pg_publication_tables pt
+                   JOIN pg_catalog.pg_publication p ON p.pubname = pt.pubname
+                  WHERE pt.schemaname = n.nspname AND pt.tablename = c.relname
+                    AND (p.pubupdate OR p.pubdelete)), '') AS publications
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+  LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%%'
+ ORDER BY 1, 2
