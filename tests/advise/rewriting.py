@@ -158,6 +158,12 @@ EXAMPLES: tuple[Example, ...] = (
         (("room 1",), ("",), (None,)),
     ),
     Example(
+        "not_exists",  # ... and once more inside
+        "SELECT id FROM shelves WHERE id NOT IN (SELECT author_id FROM shelves WHERE EXISTS "
+        "(SELECT 1 FROM shelves WHERE shelves.id = 3 AND shelves.room = $1) AND shelves.id > 2)",
+        (("room 0",), ("room 1",)),
+    ),
+    Example(
         "not_exists",
         "SELECT b.id FROM books b WHERE lower(b.title) NOT IN (SELECT s.room FROM shelves s "
         "JOIN authors a ON a.id = s.author_id WHERE a.country = b.kind)",
@@ -539,6 +545,11 @@ NOT_REWRITTEN: tuple[tuple[str, str, str], ...] = (
     ("keyset", "SELECT id FROM books ORDER BY published LIMIT $1 OFFSET $2", "NULLs in the order"),
     ("keyset", "SELECT tag FROM tags ORDER BY tag LIMIT 5 OFFSET 5", "no key breaks ties"),
     ("keyset", "SELECT id FROM books ORDER BY id LIMIT 5 OFFSET 0", "nothing is skipped"),
+    (
+        "keyset",
+        "SELECT id, title FROM books ORDER BY title OFFSET 5 FETCH FIRST 5 ROWS WITH TIES",
+        "ties belong to the page",
+    ),
     ("keyset", "SELECT DISTINCT title FROM books ORDER BY title OFFSET 5", "rows are merged"),
     ("keyset", "SELECT id FROM books ORDER BY lower(title) OFFSET 5", "an expression"),
     ("keyset", "SELECT id FROM places ORDER BY id OFFSET $1", "children repeat the key"),

@@ -99,11 +99,12 @@ def _rename_clashes(parsed: Parsed, select: exp.Select, inner: exp.Select, sub: 
     """Give the inner tables aliases of their own where the outer query uses the same."""
     outer_names = {s.alias for s in parsed.reader.sources(select)}
     taken = aliases(parsed.tree)
-    for source in Reader(sub, parsed.reader.catalog).sources(sub):
+    reader = Reader(sub, parsed.reader.catalog)
+    for source in reader.sources(sub):
         if source.alias in outer_names:
             new = fresh(source.alias, taken)
             taken.add(new)
-            rename(sub, source, new)
+            rename(reader, sub, source, new)
 
 
 def _in_place(

@@ -60,6 +60,8 @@ def rewrites_of(
     tree = parse(text)
     if not isinstance(tree, exp.Query) or tree.find(*_WRITES) is not None:
         return ()
+    if any(o.args.get("with_ties") for o in tree.find_all(exp.LimitOptions)):
+        return ()
     parsed = Parsed(tree, Reader(tree, catalog))
     return tuple(_readable(parsed, rules))
 

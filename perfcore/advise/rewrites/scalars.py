@@ -234,9 +234,10 @@ def _reads(reader: Reader, body: exp.Select, select: exp.Select) -> bool:
 
 def _looked_up(parsed: Parsed, alike: _Alike, table: str) -> Rewrite:
     reader, moved = parsed.reader, alike.body.copy()
-    source = Reader(moved, reader.catalog).sources(moved)[0]
+    inside = Reader(moved, reader.catalog)
+    source = inside.sources(moved)[0]
     alias = fresh(source.alias, _taken(parsed, alike))
-    rename(moved, source, alias)
+    rename(inside, moved, source, alias)
     new, select = _copied(parsed, alike)
     for node, copy in _pairs(parsed, new, alike):
         name = name_of(node.unnest().expressions[0].unalias().this)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import sqlglot
 from sqlglot import exp
 
-from perfcore.advise.rewrites.reading import Field, Source, name_of
+from perfcore.advise.rewrites.reading import Field, Reader, Source, columns
 from perfcore.types import IndexDefinition, IndexKey
 
 _WRAPPED = (exp.Binary, exp.Connector, exp.Between, exp.In, exp.Not, exp.Is)
@@ -141,13 +141,18 @@ def aliases(tree: exp.Expr) -> set[str]:
     return names | {c.table for c in tree.find_all(exp.Column) if c.table}
 
 
-def rename(select: exp.Select, source: Source, alias: str) -> None:
+def rename(reader: Reader, select: exp.Select, source: Source, alias: str) -> None:
     """Give a table of the query another alias, in all that speaks of it."""
-    old = source.alias
-    for column in list(select.find_all(exp.Column)):
-        if name_of(column.args.get("table")) == old:
-            column.set("table", identifier(alias))
-    if alias != old:
+    meant = [
+        c
+        for c in columns(select)
+        if (field := reader.field(c)) is not None
+        and field.select is select
+        and field.source.alias == source.alias
+    ]
+    for column in meant:
+        column.set("table", identifier(alias))
+    if alias != source.alias:
         source.node.set("alias", exp.TableAlias(this=identifier(alias)))
 
 
