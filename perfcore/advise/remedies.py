@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from perfcore.advise import caching, findings, rewrites
+from perfcore.advise import caching, findings
 from perfcore.advise.costs import CostBook
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.memory_advice import MIN_SPILL_MB, work_mem_advice
+from perfcore.advise.rewrite_advice import RewriteAdvice
+from perfcore.advise.rewrites.membership import batch
 from perfcore.advise.server_state import ServerState
 from perfcore.advise.statement import StatementShape, plannable
 from perfcore.advise.workload import Endpoints, EndpointUse, Options, Repetition, Writes
@@ -48,7 +49,8 @@ class Remedies:
             return
         yield from self._cacheable(statement, shape)
         yield from self._spill(statement)
-        yield from self._rewritten(statement)
+        advice = RewriteAdvice(self.book, self.catalog, self.endpoints, self.options)
+        yield from advice.for_statement(statement, shape)
 
     def _repeated(self, statement: WorkloadStatement) -> list[Suggestion]:
         """Answer N+1: one request that sends the same statement again and again."""
@@ -99,7 +101,7 @@ class Remedies:
             saved * repeated.requests_per_hour,
             statements=(gain_of(statement, 1.0, 1.0, mean),),
             endpoints=(EndpointGain(use.service, use.endpoint, saved, repeated.requests_per_hour),),
-            rewritten_sql=_or_empty(statement.text),
+            rewritten_sql=_or_empty(statement.text, self.catalog),
             caveats=(
                 "The saving counts round trips only, measured in the application; the database "
                 "still reads the same rows.",
@@ -144,68 +146,6 @@ class Remedies:
             plan = self.book.plan(plannable(statement.text))
         return work_mem_advice(statement, plan, self.server, self.options)
 
-    def _rewritten(self, statement: WorkloadStatement) -> list[Suggestion]:
-        found = []
-        if page := rewrites.keyset(statement.text, self.catalog):
-            found += self._keyset(statement, page)
-        if anti_join := rewrites.not_exists(statement.text, self.catalog):
-            found += self._anti_join(statement, anti_join)
-        return found
-
-    def _keyset(self, statement: WorkloadStatement, page: rewrites.Rewrite) -> list[Suggestion]:
-        """Offer the keyset page where the calls cost more than the first page would.
-
-        The depth that callers ask for is hidden; what gives it away is a time far from
-        what the first page's cost explains.
-        """
-        rows = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
-        first = self.book.cost(plannable(statement.text, limit_rows=rows))
-        deep = self.book.cost(plannable(statement.text))
-        if first is None or deep is None or first > deep * (1 - self.options.min_gain):
-            return []
-        mean = statement.mean_exec_time_ms
-        after = max(self.options.floor_ms, mean * first / deep)
-        return [self._rewrite(statement, page, "deep_offset", deep, first, after)]
-
-    def _anti_join(
-        self, statement: WorkloadStatement, anti_join: rewrites.Rewrite
-    ) -> list[Suggestion]:
-        rows = max(1, math.ceil(statement.rows / statement.calls)) if statement.rows else 20
-        before = self.book.cost(plannable(statement.text, limit_rows=rows))
-        after = self.book.cost(plannable(anti_join.sql, limit_rows=rows))
-        if before is None or after is None or after > before * (1 - self.options.min_gain):
-            return []
-        mean = max(self.options.floor_ms, statement.mean_exec_time_ms * after / before)
-        return [self._rewrite(statement, anti_join, "not_in_nullable", before, after, mean)]
-
-    def _rewrite(
-        self,
-        statement: WorkloadStatement,
-        rewrite: rewrites.Rewrite,
-        kind: str,
-        cost_before: float,
-        cost_after: float,
-        mean_ms_after: float,
-    ) -> Suggestion:
-        gain = gain_of(statement, cost_before, cost_after, mean_ms_after)
-        return self._suggestion(
-            "rewrite",
-            f"{rewrite.rule}/{statement.fingerprint}",
-            rewrite.title,
-            rewrite.why,
-            Finding(
-                kind,
-                f"{statement.mean_exec_time_ms:,.1f} ms a call; in the new form the planner's "
-                f"cost is {cost_after:,.0f} instead of {cost_before:,.0f}.",
-                (("calls", f"{statement.calls_per_hour:,.0f} per hour"),),
-            ),
-            gain.saved_ms_per_hour,
-            statements=(gain,),
-            endpoints=endpoint_gains(self.endpoints, (gain,)),
-            rewritten_sql=rewrite.sql,
-            caveats=(rewrite.obligation,),
-        )
-
     def _suggestion(
         self,
         kind: str,
@@ -240,8 +180,8 @@ class Remedies:
         )
 
 
-def _or_empty(text: str) -> str:
+def _or_empty(text: str, catalog: Catalog) -> str:
     try:
-        return rewrites.batch(text)
+        return batch(text, catalog)
     except PerfcoreError:
         return ""

@@ -188,7 +188,8 @@ def parse(text: str) -> exp.Expr:
     """Return the syntax tree; raises Unparsable with the place that was not understood."""
     readable = _TOKEN.sub(lambda m: m[0] + " " if m[1] else m[0], plannable(text))
     try:
-        trees = sqlglot.parse(readable, dialect="postgres")
+        # With a `$1` before it the parser chokes on an empty string at the very end.
+        trees = sqlglot.parse(readable + " ", dialect="postgres")
     except (SqlglotError, RecursionError) as error:
         raise Unparsable(str(error).split("\n")[0][:200]) from error
     if len(trees) != 1 or not isinstance(trees[0], exp.Expr):

@@ -290,7 +290,7 @@ def test_n_plus_one(shop: Shop) -> None:
     use = EndpointUse("shop", "GET /orders", 15.0, 1_000.0, 1.0, 25, repetition)
     advice = shop.advise(asked, endpoints={asked.fingerprint: [use]})
     found = next(s for s in advice.suggestions if s.finding.kind == "n_plus_one")
-    assert "id = ANY(:keys)" in " ".join(found.rewritten_sql.split())
+    assert "id = ANY(CAST(:keys AS INT[]))" in " ".join(found.rewritten_sql.split())
     assert found.endpoints[0].saved_ms_per_request == 24 * (1.0 - 0.05)
     assert found.endpoints[0].requests_per_hour == 600.0
     assert found.title == "GET /orders sends one statement 25 times a request"
