@@ -4,7 +4,8 @@ A reference is kept or left out by the hash of its key (statement and parameters
 references of a key that is kept are there, and hit rates come out right at any rate: spatial
 sampling as in SHARDS (Waldspurger et al., "Efficient MRC Construction with SHARDS", FAST 2015).
 Like its variant of fixed size, the rate falls when the keys of a statement are too many; here by
-halves, and by statement. Writes are counted by statement and never sampled.
+halves, and by statement. The keys read most when it falls are kept all the same, each standing for
+itself alone: the misses of a short TTL are theirs. Writes are counted by statement, never sampled.
 
 Values never leave the process: what is sent of them is 64 bits of BLAKE2b under a key that follows
 from the store's DSN, the same in all processes of a service.
@@ -16,7 +17,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from marshal import dumps
@@ -37,6 +38,9 @@ _MIN_MEAN_NS = 100_000  # what runs faster than this is not worth a cache's own 
 _MAX_TEXTS = 500
 _MAX_PENDING = 20_000
 _FEW_KEYS = 8  # of a statement: that few are never sampled
+_MAX_HOT_KEYS = 16  # of a statement: kept at any rate
+_MAX_ALL_HOT_KEYS = 64
+_HOT = 3  # executions in one flush
 _SECOND_NS = 1_000_000_000
 _LONGEST_S = 10.0
 _LONGEST_WAIT_NS = 60 * _SECOND_NS
@@ -144,6 +148,7 @@ class Stream:
         self._without_key: Counter[int] = Counter()  # by fingerprint
         self._late = 0  # executions for which there was no room to wait
         self._levels: dict[int, int] = {}  # by fingerprint: one key in 2 ** level is kept
+        self._hot: dict[int, frozenset[int]] = {}  # by fingerprint: keys that are always kept
         self._easy_flushes = 0
         self._last_ns = 0
 
@@ -203,8 +208,16 @@ class Stream:
             calls[fp] += entry.calls
         kept = self._sampled(sums)
         self._saved = max(self._saved - len(kept), 0.0)
+        hot = {place[2] for place in kept if self._is_hot(place)}
         packed = _packed(
-            wall_ns - now_ns, kept, self._writes, calls, self._levels, self._without_key, self._late
+            wall_ns - now_ns,
+            hot,
+            kept,
+            self._writes,
+            calls,
+            self._levels,
+            self._without_key,
+            self._late,
         )
         self._writes, self._without_key, self._late = {}, Counter(), 0
         return packed
@@ -244,17 +257,30 @@ class Stream:
         kept = {place: entry for place, entry in sums.items() if self._keeps(place)}
         self._relax(len(kept))
         while len(kept) > self._saved:
-            keys = Counter(fp for fp, key in {(place[0], place[2]) for place in kept})
-            fp, most = keys.most_common(1)[0]
+            keys = Counter(fp for fp, key in {(p[0], p[2]) for p in kept if not self._is_hot(p)})
+            fp, most = keys.most_common(1)[0] if keys else (0, 0)
             if most <= _FEW_KEYS:
                 break
+            if fp not in self._hot:
+                self._hot[fp] = self._hottest(fp, kept)
             self._levels[fp] = self._levels.get(fp, 0) + 1
             kept = {p: entry for p, entry in kept.items() if p[0] != fp or self._keeps(p)}
         return kept
 
     def _keeps(self, place: _Place) -> bool:
         level = self._levels.get(place[0], 0)
-        return not level or place[2] >> (64 - level) == 0
+        return not level or place[2] >> (64 - level) == 0 or self._is_hot(place)
+
+    def _is_hot(self, place: _Place) -> bool:
+        return place[2] in self._hot.get(place[0], ())
+
+    def _hottest(self, fp: int, sums: Mapping[_Place, _Sum]) -> frozenset[int]:
+        calls: Counter[int] = Counter()
+        for place, entry in sums.items():
+            if place[0] == fp:
+                calls[place[2]] += entry.calls
+        room = min(_MAX_HOT_KEYS, _MAX_ALL_HOT_KEYS - sum(map(len, self._hot.values())))
+        return frozenset(key for key, n in calls.most_common(max(room, 0)) if n >= _HOT)
 
     def _relax(self, rows: int) -> None:
         """Keep more again after some minutes in which there was room for four times as much."""
@@ -266,6 +292,7 @@ class Stream:
 
 def _packed(
     offset_ns: int,
+    hot: Iterable[int],
     kept: Mapping[_Place, _Sum],
     written: Mapping[tuple[int, int], _Sum],
     calls: Mapping[int, int],
@@ -290,6 +317,7 @@ def _packed(
         "calls": [calls.get(fp, 0) for fp in fps],
         "without_key": [without_key.get(fp, 0) for fp in fps],
         "late": late,
+        "hot": list(hot),
         "endpoints": endpoints,
         "statement": [fp_at[fp] for fp, *_ in kept],
         "endpoint": [endpoint_at[endpoint] for _, endpoint, _, _ in kept],
