@@ -30,6 +30,7 @@ _ENOUGH = 0.9  # of what the best TTL saves: beyond it answers only get older
 _ENOUGH_ENTRIES = 0.95  # of the hits of a cache without a limit
 _LONGEST_SHARE = 0.25  # of the stream's length: of a longer TTL too little was seen
 _BLOCK = 64
+_LATE_S = 10.0
 Bools = NDArray[np.bool_]
 
 
@@ -167,6 +168,7 @@ class Replay:
     changes: Mapping[int, Floats]
     span_s: float
     is_endpoint: bool = False
+    never: frozenset[int] = frozenset()  # statements whose answers must not be kept
 
     def curves(self) -> CacheCurves:
         """Return hit rates and saved time over TTL and over entries, with the point to choose."""
@@ -234,6 +236,8 @@ class Replay:
     def _is_slower(self, fp: int, ttl_s: float) -> bool:
         """Say whether the statement's results change no more often than once a TTL."""
         changes = self.changes.get(fp)
+        if fp in self.never:
+            return False
         return changes is None or len(changes) * ttl_s <= self.span_s
 
     def _per_process(self, chosen: CachePoint | None) -> float:
@@ -313,6 +317,25 @@ def _sizes(keys: float) -> list[int]:
     """Return the sizes up to the first that holds all keys."""
     below = [n for n in ENTRIES if n < keys]
     return [*below, *ENTRIES[len(below) : len(below) + 1]]
+
+
+def unseen_instants(
+    seen: Sequence[Floats], intervals: Sequence[tuple[float, float, float]]
+) -> Floats:
+    """Return instants for rows that were written in intervals in which no write was seen.
+
+    An interval is its start, its end and the rows, at most one a second of which count. The
+    server's counters come late, so a write seen shortly before an interval explains its rows.
+    """
+    known = np.sort(np.concatenate([*seen, np.zeros(0)]))
+    made = []
+    for start, end, rows in intervals:
+        first = np.searchsorted(known, start - max(_LATE_S, end - start))
+        if np.searchsorted(known, end, side="right") > first:
+            continue
+        count = max(1, int(min(rows, end - start)))
+        made.append(start + (np.arange(count) + 0.5) * (end - start) / count)
+    return np.concatenate([*made, np.zeros(0)])
 
 
 def change_instants(writes: Sequence[Floats], start_s: float, end_s: float) -> Floats:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.cache_advice import CacheAdvice, advise_caches
+from perfcore.advise.cache_store import read_stream, read_unseen_writes, save_replays
 from perfcore.advise.report import render_text
 from perfcore.advise.statement import plannable
 from perfcore.advise.store import (
@@ -78,10 +80,39 @@ def run_once(
         write_rates=rates,
         foreign_keys=foreign_keys,
     )
+    found = advise_caches(
+        catalog,
+        workload,
+        read_stream(store, since),
+        endpoints=endpoints,
+        options=given,
+        unseen_writes=read_unseen_writes(store, target.target_id, since),
+    )
+    advice = _with_caches(advice, found)
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
     save_advice(store, target.target_id, advice)
+    save_replays(store, target.target_id, found.replays)
     return advice
+
+
+def _with_caches(advice: Advice, found: CacheAdvice) -> Advice:
+    """Put what was replayed in the place of what was guessed."""
+    replayed = {r.fingerprint for r in found.replays}
+    kept = [
+        s
+        for s in advice.suggestions
+        if s.kind != "cache" or not any(g.fingerprint in replayed for g in s.statements)
+    ]
+    suggestions = sorted(
+        [*kept, *found.suggestions], key=lambda s: (-s.saved_ms_per_hour, s.kind, s.title)
+    )
+    advised = {g.fingerprint for s in suggestions for g in s.statements}
+    return replace(
+        advice,
+        suggestions=tuple(suggestions),
+        silences=tuple(s for s in advice.silences if s.fingerprint not in advised),
+    )
 
 
 def _checked(suggestion: Suggestion, check: Callable[[str], Agreement]) -> Suggestion:

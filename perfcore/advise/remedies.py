@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from perfcore.advise import caching, findings, rewrites
+from perfcore.advise import findings, rewrites
+from perfcore.advise.cache_advice import guesses
 from perfcore.advise.costs import CostBook
 from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
 from perfcore.advise.identity import suggestion_id
@@ -46,7 +47,7 @@ class Remedies:
         yield from self._repeated(statement)
         if too_fast(statement, self.options):
             return
-        yield from self._cacheable(statement, shape)
+        yield from guesses(statement, shape, self.writes, self.endpoints, self.options)
         yield from self._spill(statement)
         yield from self._rewritten(statement)
 
@@ -105,38 +106,6 @@ class Remedies:
                 "still reads the same rows.",
             ),
         )
-
-    def _cacheable(self, statement: WorkloadStatement, shape: StatementShape) -> list[Suggestion]:
-        found = caching.cacheable(statement, shape, self.writes)
-        if found is None:
-            return []
-        mean = statement.mean_exec_time_ms
-        gain = gain_of(statement, 1.0, 1.0, mean * (1 - found.hit_rate))
-        return [
-            self._suggestion(
-                "cache",
-                f"cache/{statement.fingerprint}",
-                f"Keep the answer to {short(statement.text)} for {found.ttl_s:.0f} s",
-                (
-                    "It takes no parameters, so everybody gets the same answer, and what it reads "
-                    "hardly changes. Kept in the application's memory it would run "
-                    f"{found.runs_per_hour:.0f} times an hour and process."
-                ),
-                Finding(
-                    "cacheable",
-                    f"It is asked {statement.calls_per_hour:,.0f} times an hour; its tables change "
-                    f"{found.writes_per_hour:,.0f} times an hour where it reads them.",
-                    (
-                        ("hit rate expected", f"{100 * found.hit_rate:.1f} %"),
-                        ("mean time", f"{mean:,.2f} ms"),
-                    ),
-                ),
-                found.saved_ms_per_hour,
-                statements=(gain,),
-                endpoints=endpoint_gains(self.endpoints, (gain,)),
-                caveats=(f"Readers may see an answer up to {found.ttl_s:.0f} s old.",),
-            )
-        ]
 
     def _spill(self, statement: WorkloadStatement) -> list[Suggestion]:
         spilled = findings.spilled_mb(statement)

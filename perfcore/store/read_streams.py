@@ -53,6 +53,7 @@ class ReferenceStream:
     processes: tuple[str, ...] = ()
     start_s: float = 0.0
     end_s: float = 0.0
+    unreadable: int = 0  # pieces that are damaged, or of a release to come
 
     @property
     def span_s(self) -> float:
@@ -71,10 +72,9 @@ class _Columns:
     hot: set[int] = field(default_factory=set)  # keys that are kept at any rate
     late: int = 0
 
-    def add(self, started_at: datetime, service: str, process: str, content: bytes) -> None:
-        document = json.loads(zlib.decompress(content))
-        if document["version"] != VERSION:  # of a release to come
-            return
+    def add(
+        self, started_at: datetime, service: str, process: str, document: Mapping[str, Any]
+    ) -> None:
         fps = document["fingerprints"]
         for fp, level, calls, without in zip(
             fps, document["levels"], document["calls"], document["without_key"], strict=True
@@ -131,8 +131,13 @@ def unpacked(rows: Iterable[tuple[datetime, str, str, bytes]]) -> ReferenceStrea
     """
     columns = _Columns()
     starts: list[float] = []
+    unreadable = 0
     for started_at, service, process, content in rows:
-        columns.add(started_at, service, process, content)
+        document = _opened(content)
+        if document is None:
+            unreadable += 1
+            continue
+        columns.add(started_at, service, process, document)
         starts.append(started_at.timestamp())
     references = columns.references()
     ends = [references.at_s[-1]] if len(references) else []
@@ -146,4 +151,14 @@ def unpacked(rows: Iterable[tuple[datetime, str, str, bytes]]) -> ReferenceStrea
         tuple(columns.processes),
         min(starts, default=0.0),
         max([*starts, *ends], default=0.0),
+        unreadable,
     )
+
+
+def _opened(content: bytes) -> Mapping[str, Any] | None:
+    """Return a piece's document, None for one that is damaged or of a release to come."""
+    try:
+        document: Mapping[str, Any] = json.loads(zlib.decompress(content))
+        return document if document["version"] == VERSION else None
+    except (zlib.error, ValueError, LookupError, TypeError):
+        return None
