@@ -21,7 +21,7 @@ from perfcore.types import (
     WorkloadStatement,
 )
 
-MIN_REFERENCES = 200
+MIN_REFERENCES = 50
 MIN_SPAN_S = 60.0
 MIN_HIT_RATE = 0.2
 _MOST_STATEMENTS, _MOST_ENDPOINTS = 40, 20
@@ -39,8 +39,8 @@ _CLOCK = re.compile(
     re.IGNORECASE,
 )
 _NO_STREAM = (
-    "This is a guess from the statement's text: no reference stream has come from an application "
-    "(PERFCORE_CACHE_STREAM=off there, or no hook watches its engine). With one it is replayed."
+    "This is a guess from the statement's text: no reference stream of it has come from an "
+    "application, or not enough yet. With one it is replayed."
 )
 
 
@@ -55,6 +55,7 @@ class CacheReplay:
     queryid: int | None = None
     service: str = ""  # of an endpoint
     is_suggested: bool = False
+    is_judged: bool = False  # enough is known to say yes or no
     entry_bytes: int | None = None  # of one answer with its key, by the columns' mean widths
     endpoints: tuple[str, ...] = ()  # that ran it
     tables: tuple[str, ...] = ()  # whose writes change its answers
@@ -106,7 +107,9 @@ class _Round:
     def run(self) -> CacheAdvice:
         self.shapes = {s.fingerprint: self._shape(s) for s in self.workload if self._is_seen(s)}
         spent = self._spent_ms()
-        statements = [s for s in self.workload if s.fingerprint in self.stream.calls]
+        statements = [
+            s for s in self.workload if s.fingerprint in self.stream.calls and self._reads(s)
+        ]
         statements.sort(key=lambda s: (-spent.get(s.fingerprint, 0.0), s.fingerprint))
         suggestions, replays = [], []
         for statement in statements[:_MOST_STATEMENTS]:
@@ -116,6 +119,11 @@ class _Round:
                 suggestions.append(self._suggestion(statement, replay, replay.curves.best))
         known = {s.fingerprint: s for s in statements}
         return CacheAdvice(tuple(suggestions), (*replays, *self._endpoints(known)))
+
+    def _reads(self, statement: WorkloadStatement) -> bool:
+        """Say whether it reads anything: version() and its like are nobody's concern."""
+        shape = self.shapes[statement.fingerprint]
+        return shape is None or bool(shape.uses or shape.unknown_relations)
 
     def _is_seen(self, statement: WorkloadStatement) -> bool:
         return statement.fingerprint in self.stream.calls or (
@@ -147,9 +155,10 @@ class _Round:
             statement.text, self._per_hour(self._spent_ms().get(fp, 0.0)), "", fp,
             statement.queryid, endpoints=tuple(p for p in places if p != "(unattributed)"),
         )  # fmt: skip
-        reason = _never(statement, shape) or self._too_little(fp, mine)
+        never = _never(statement, shape)
+        reason = never or self._too_little(fp, mine)
         if reason or shape is None:
-            return replace(base, reason=reason)
+            return replace(base, reason=reason, is_judged=bool(never))
         self.changes[fp] = self._changes(shape)
         curves = Replay(
             mine, {fp: self.stream.calls[fp]}, {fp: self.changes[fp]}, self.stream.span_s
@@ -159,6 +168,7 @@ class _Round:
             base,
             reason=reason or _worth(curves),
             is_suggested=not reason,
+            is_judged=True,
             entry_bytes=self._entry_bytes(statement, shape),
             tables=tuple(sorted({u.qualified_name for u in shape.uses})),
             curves=curves,
@@ -174,8 +184,8 @@ class _Round:
             )
         if self.stream.span_s < MIN_SPAN_S or len(mine) < MIN_REFERENCES:
             return (
-                f"too little is known: {len(mine):,} rows of the stream in "
-                f"{self.stream.span_s / 60:,.1f} min, and {MIN_REFERENCES} in a minute are wanted"
+                f"too little is known: {len(mine):,} references in {self.stream.span_s / 60:,.1f} "
+                f"min of the stream; {MIN_REFERENCES} in at least a minute are wanted"
             )
         return ""
 
@@ -268,8 +278,8 @@ class _Round:
             base,
             reason=reason or _worth(curves),
             is_suggested=not reason,
+            is_judged=True,
             endpoints=(endpoint,),
-            tables=(),
             curves=curves,
         )
 
@@ -332,8 +342,6 @@ def _never(statement: WorkloadStatement, shape: StatementShape | None) -> str:
     if shape.unknown_relations:
         names = ", ".join(shape.unknown_relations[:3])
         return f"it reads {names}, which is no table: nobody knows which writes change it"
-    if not shape.uses:
-        return "it reads no table"
     return ""
 
 

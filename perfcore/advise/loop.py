@@ -98,7 +98,7 @@ def run_once(
 
 def _with_caches(advice: Advice, found: CacheAdvice) -> Advice:
     """Put what was replayed in the place of what was guessed."""
-    replayed = {r.fingerprint for r in found.replays}
+    replayed = {r.fingerprint for r in found.replays if r.is_judged}
     kept = [
         s
         for s in advice.suggestions
