@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -46,8 +47,11 @@ from perfcore.store.ingest import (
     Rollup,
     SeriesKey,
     SlowQuery,
+    StreamChunk,
     fit_for_store,
 )
+
+log = logging.getLogger("perfcore.collect")
 
 OTHER = "(other)"
 REPEATED_CALLS = 5
@@ -160,7 +164,7 @@ class Batcher:
             self._add_metric(draft, metric)
         self._places.learn(drain(buffer.sightings), self._fingerprints)
         buffer.wanted = self._places.ask(self._fingerprints)
-        chunk = self._stream.chunk(now_ns, self._wall_ns(), self._endpoint_of)
+        chunk = self._chunk(now_ns)
         buffer.hashed = self._stream.hashed
         self._add_open(draft, "streams.open", buffer.streams, now_ns)
         self._add_open(draft, "websockets.open", buffer.websockets, now_ns)
@@ -186,6 +190,15 @@ class Batcher:
             repetitions=draft.repetitions(self._places),
             streams=(chunk,) if chunk is not None else (),
         )
+
+    def _chunk(self, now_ns: int) -> StreamChunk | None:
+        """Return what there is of the reference stream; a fault in it must cost no sample."""
+        try:
+            return self._stream.chunk(now_ns, self._wall_ns(), self._endpoint_of)
+        except Exception:
+            log.exception("perfcore: the reference stream ends, measuring goes on")
+            self._stream = Stream(b"", 0.0)
+            return None
 
     def forget(self, batch: Batch) -> None:
         """Send the texts of a lost batch once more, with the next one that needs them."""
