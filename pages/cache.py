@@ -16,7 +16,9 @@ if ran.empty:
     st.stop()
 
 past = frame.read(trends.database_trend, view.compared) if view.compared else None
-with parts.card("Shared buffers", "drag to select a range", help=cache.HIT_RATIO):
+with parts.card(
+    "Shared buffers", "of all databases · drag to select a range", help=cache.HIT_RATIO
+):
     figure = charts.hit_ratio(
         frame.read(trends.database_trend, view.range),
         zone=view.zone,

@@ -210,17 +210,21 @@ class _Round:
 
     def _not_worth_it(self, curves: CacheCurves) -> str:
         best = curves.best
-        if best is None:
-            return _no_ttl(curves)
+        longest_s = curves.longest_ttl_s or 0.0
+        most = max((p.hit_rate for p in curves.by_ttl if p.ttl_s <= longest_s), default=0.0)
+        if curves.longest_ttl_s is None:
+            return "the stream is too short to judge any TTL"
+        if most < MIN_HIT_RATE:
+            return (
+                f"its parameters seldom come again: kept for {seconds(longest_s)}, an answer would "
+                f"serve {100 * most:.0f} % of its reads"
+            )
+        if best is None or best.hit_rate < MIN_HIT_RATE:
+            return _too_busy(curves)
         if best.saved_ms_per_hour < caching.MIN_MS_PER_HOUR:
             return (
                 f"a cache would save {best.saved_ms_per_hour / 1000:,.1f} s an hour, under the "
                 f"{caching.MIN_MS_PER_HOUR / 1000:,.0f} s that are worth its upkeep"
-            )
-        if best.hit_rate < MIN_HIT_RATE:
-            return (
-                f"only {100 * best.hit_rate:.0f} % of its reads would find an answer: its "
-                "parameters seldom come again"
             )
         return ""
 
@@ -345,16 +349,12 @@ def _never(statement: WorkloadStatement, shape: StatementShape | None) -> str:
     return ""
 
 
-def _no_ttl(curves: CacheCurves) -> str:
-    if curves.changes_per_hour:
-        every = 3600.0 / curves.changes_per_hour
-        return (
-            f"its results may change every {seconds(every)} (writes to its tables), faster than "
-            "any TTL under which enough of its reads would find a true answer"
-        )
-    if curves.longest_ttl_s is None:
-        return "the stream is too short to judge any TTL"
-    return f"no answer was asked for twice within {seconds(curves.longest_ttl_s)}"
+def _too_busy(curves: CacheCurves) -> str:
+    every = 3600.0 / curves.changes_per_hour if curves.changes_per_hour else 0.0
+    return (
+        f"its results may change every {seconds(every)} (writes to its tables), and no TTL shorter "
+        "than that serves enough of its reads a true answer"
+    )
 
 
 def _worth(curves: CacheCurves) -> str:

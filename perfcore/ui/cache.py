@@ -91,7 +91,13 @@ def replays(stored: Sequence[StoredReplay]) -> list[Shown]:
         except CodecError:  # of another release; the next round writes it anew
             continue
         found.append(Shown(each.target, each.replayed_at, replay))
-    return sorted(found, key=lambda s: (-_saved_s(s), -s.replay.total_ms_per_hour))
+    return sorted(found, key=_rank)
+
+
+def _rank(shown: Shown) -> tuple[float, bool, float]:
+    """Put a statement before the endpoint that saves by it alone."""
+    is_endpoint, saved_s = shown.replay.fingerprint is None, _saved_s(shown)
+    return -round(saved_s), is_endpoint and saved_s > 0, -shown.replay.total_ms_per_hour
 
 
 def _saved_s(shown: Shown) -> float:
@@ -235,7 +241,8 @@ def _charts(curves: CacheCurves, *, is_suggested: bool) -> None:
         )
         parts.chart(figure, "Hit rate and waiting saved over the TTL", key="cache_by_ttl")
     with columns[1]:
-        if not by_entries:
+        if curves.keys <= 1:
+            st.caption("One answer is all there is to keep: it is always the same question.")
             return
         figure = charts.cache_curve(
             _frame(by_entries, [float(p.entries or 1) for p in by_entries]).assign(is_allowed=True),
@@ -274,9 +281,14 @@ def _basis(curves: CacheCurves) -> str:
         if curves.longest_ttl_s
         else ""
     )
+    keys = (
+        "always with the same parameters"
+        if curves.keys <= 1
+        else f"with {words.count(curves.keys)} different parameters"
+    )
     return (
-        f"{words.count(curves.reads)} reads with {words.count(curves.keys)} different parameters "
-        f"in {curves.span_s / 60:,.0f} min{sampled}; {changes}.{longest}"
+        f"{words.count(curves.reads)} reads {keys} in {curves.span_s / 60:,.0f} min{sampled}; "
+        f"{changes}.{longest}"
     )
 
 

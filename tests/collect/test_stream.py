@@ -153,6 +153,7 @@ def test_a_key_that_waits_is_small(parameters: Any) -> None:
     assert 0 < len(encoded(parameters)) <= 64
 
 
+@pytest.mark.fault(36)
 def test_no_value_and_no_plain_hash_leaves_the_process(sender: Sender) -> None:
     sender.run(TEXT, ("secret-value",))
     told = json.dumps(sender.flush())
@@ -282,6 +283,7 @@ def test_one_whose_request_never_ends_is_sent_after_a_minute(
 TEXT_FP = Sender().batcher._identify(TEXT)
 
 
+@pytest.mark.fault(129)
 def test_those_that_wait_are_bounded_and_counted(
     sender: Sender, context: RequestContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +296,7 @@ def test_those_that_wait_are_bounded_and_counted(
 # Bounds
 
 
+@pytest.mark.fault(129)
 def test_rows_stay_within_what_time_has_earned(sender: Sender) -> None:
     """Ten times as many keys as may be sent: halved until they fit, and the hot ones all there."""
     rows = []
@@ -337,6 +340,7 @@ def test_the_rate_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found
 
 
+@pytest.mark.fault(129)
 def test_texts_that_never_come_again_leave_room_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -438,6 +442,7 @@ def test_a_slow_execution_is_in_the_stream_too(
     assert rows("SELECT count(*) FROM slow_queries") == [(2,)]
 
 
+@pytest.mark.fault(1)
 def test_a_fault_on_the_path_costs_the_application_nothing(
     dsn: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +455,7 @@ def test_a_fault_on_the_path_costs_the_application_nothing(
     assert recorder.accounting().self_errors == 1
 
 
+@pytest.mark.fault(1)
 def test_a_fault_in_the_thread_ends_the_stream_and_nothing_else(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
