@@ -432,6 +432,7 @@ def _caveats(
     if _CLOCK.search(statement.text):
         yield "It asks for the time: what the clock alone would change is late by up to the TTL."
     yield "A transaction that goes on to write what it read must not read it from a cache."
+    yield "It is counted as dear as it is today: where an index makes it faster, less is saved."
 
 
 def _entries(best: CachePoint) -> str:

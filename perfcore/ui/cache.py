@@ -230,8 +230,8 @@ def _numbers(replay: CacheReplay, curves: CacheCurves) -> None:
 def _charts(curves: CacheCurves, *, is_suggested: bool) -> None:
     best = curves.best if is_suggested else None
     by_entries = [p for p in curves.by_entries if p.entries]
-    columns = st.columns(2)
-    with columns[0]:
+    grid = st.grid(2, min_column_width=380, gap="small")
+    with grid.cell():
         figure = charts.cache_curve(
             _frame(curves.by_ttl, [p.ttl_s for p in curves.by_ttl]),
             title="TTL, without a limit of entries",
@@ -240,7 +240,7 @@ def _charts(curves: CacheCurves, *, is_suggested: bool) -> None:
             ink=parts.ink(),
         )
         parts.chart(figure, "Hit rate and waiting saved over the TTL", key="cache_by_ttl")
-    with columns[1]:
+    with grid.cell():
         if curves.keys <= 1:
             st.caption("One answer is all there is to keep: it is always the same question.")
             return
