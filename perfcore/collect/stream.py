@@ -106,11 +106,11 @@ def writes(normalised: str) -> bool | None:
     >>> writes("SELECT ? FOR UPDATE"), writes("WITH a AS (DELETE FROM t) SELECT ?")
     (None, True)
     """
-    if _LOCKS.search(normalised):
-        return None
-    if _WRITE.search(normalised):
+    without_locks = _LOCKS.sub("", normalised)
+    if _WRITE.search(without_locks):
         return True
-    return False if _READ.match(normalised) else None
+    is_read = _READ.match(normalised) and without_locks == normalised
+    return False if is_read else None
 
 
 # A reference waits for the end of its request, and so for its endpoint's name.
@@ -119,26 +119,16 @@ _Pending = tuple[Followed, bytes, int, int, RequestContext | None]
 _Place = tuple[int, str, int, int]
 
 
-class _Sum:
-    """References of one key in one second."""
-
-    __slots__ = ("calls", "duration_ns", "first_ns")
-
-    def __init__(self, first_ns: int) -> None:
-        self.first_ns = first_ns
-        self.calls = self.duration_ns = 0
-
-    def add(self, end_ns: int, duration_ns: int) -> None:
-        self.first_ns = min(self.first_ns, end_ns)
-        self.calls += 1
-        self.duration_ns += duration_ns
+# Of one key in one second: when the first ended, how many there were, their time in ns.
+_Sum = list[int]
+_LEFT_OUT = -1
 
 
 class Stream:
     """Gathers one process's references; used by the flusher thread alone, but for `hashed`."""
 
     def __init__(self, key: bytes, references_per_s: float) -> None:
-        self._key = key
+        self._hasher = blake2b(digest_size=8, key=key)
         self._per_s = references_per_s
         self._saved = references_per_s
         self.follow: dict[str, Followed] = {}  # by the text as it was sent
@@ -176,7 +166,7 @@ class Stream:
         followed.calls += 1
         if followed.is_write:
             at = followed.fp, end_ns // _SECOND_NS
-            self._writes.setdefault(at, _Sum(end_ns)).add(end_ns, duration_ns)
+            self._writes.setdefault(at, [end_ns, 0, 0])[1] += 1
             return
         followed.duration_ns += duration_ns
         if followed.is_keyed and not key:
@@ -200,15 +190,15 @@ class Stream:
             self.follow = {text: f for text, f in self.follow.items() if f.calls > 1}
         self.hashed = frozenset(t for t, f in self.follow.items() if f.is_hashed())
         self._saved = min(self._saved + elapsed_s * self._per_s, _LONGEST_S * self._per_s)
-        sums = self._settle(now_ns, endpoint_of)
-        if not (sums or self._writes or self._without_key or self._late):
+        calls: dict[int, int] = {}
+        sums = self._settle(now_ns, endpoint_of, calls)
+        if not (calls or self._writes or self._without_key or self._late):
             return None
-        calls: Counter[int] = Counter()
-        for (fp, *_), entry in sums.items():
-            calls[fp] += entry.calls
         kept = self._sampled(sums)
         self._saved = max(self._saved - len(kept), 0.0)
-        hot = {place[2] for place in kept if self._is_hot(place)}
+        hot = (
+            {key for fp, _, key, _ in kept if key in self._hot.get(fp, ())} if self._hot else set()
+        )
         packed = _packed(
             wall_ns - now_ns,
             hot,
@@ -223,62 +213,77 @@ class Stream:
         return packed
 
     def _settle(
-        self, now_ns: int, endpoint_of: Callable[[RequestContext], str]
+        self,
+        now_ns: int,
+        endpoint_of: Callable[[RequestContext], str],
+        calls: dict[int, int],
     ) -> dict[_Place, _Sum]:
-        """Add up the references whose endpoint is known, or will hardly ever be."""
+        """Add up the references whose endpoint is known, or will hardly ever be.
+
+        `calls` takes how many there were of each statement, with those that are left out.
+        """
         sums: dict[_Place, _Sum] = {}
         keys: dict[bytes, int] = {}
         waiting = []
         for item in self._pending:
             followed, data, end_ns, duration_ns, context = item
             endpoint = UNATTRIBUTED
-            if context is not None and context.is_counted:
-                endpoint = endpoint_of(context)
-            elif context is not None and now_ns - end_ns < _LONGEST_WAIT_NS:
-                waiting.append(item)
-                continue
+            if context is not None:
+                if context.is_counted:
+                    endpoint = endpoint_of(context)
+                elif now_ns - end_ns < _LONGEST_WAIT_NS:
+                    waiting.append(item)
+                    continue
+            fp = followed.fp
+            calls[fp] = calls.get(fp, 0) + 1
             data = followed.digest + data
             key = keys.get(data)
             if key is None:
-                key = keys[data] = self._hash(data)
-            place = followed.fp, endpoint, key, end_ns // _SECOND_NS
+                key = keys[data] = self._hash(fp, data)
+            if key == _LEFT_OUT:
+                continue
+            place = fp, endpoint, key, end_ns // _SECOND_NS
             entry = sums.get(place)
             if entry is None:
-                entry = sums[place] = _Sum(end_ns)
-            entry.add(end_ns, duration_ns)
+                sums[place] = [end_ns, 1, duration_ns]
+            else:
+                entry[1] += 1
+                entry[2] += duration_ns
         self._pending = waiting
         return sums
 
-    def _hash(self, data: bytes) -> int:
-        return int.from_bytes(blake2b(data, digest_size=8, key=self._key).digest(), "big")
+    def _hash(self, fp: int, data: bytes) -> int:
+        """Return the key that is sent, or that it is left out at the rate of today."""
+        hasher = self._hasher.copy()
+        hasher.update(data)
+        key = int.from_bytes(hasher.digest(), "big")
+        return key if self._keeps(fp, key) else _LEFT_OUT
 
     def _sampled(self, sums: dict[_Place, _Sum]) -> dict[_Place, _Sum]:
         """Leave out keys until the rows fit, first of the statement that has most of them."""
-        kept = {place: entry for place, entry in sums.items() if self._keeps(place)}
+        kept = sums
         self._relax(len(kept))
         while len(kept) > self._saved:
-            keys = Counter(fp for fp, key in {(p[0], p[2]) for p in kept if not self._is_hot(p)})
+            pairs = {(place[0], place[2]) for place in kept}
+            keys = Counter(fp for fp, key in pairs if key not in self._hot.get(fp, ()))
             fp, most = keys.most_common(1)[0] if keys else (0, 0)
             if most <= _FEW_KEYS:
                 break
             if fp not in self._hot:
                 self._hot[fp] = self._hottest(fp, kept)
             self._levels[fp] = self._levels.get(fp, 0) + 1
-            kept = {p: entry for p, entry in kept.items() if p[0] != fp or self._keeps(p)}
+            kept = {p: entry for p, entry in kept.items() if p[0] != fp or self._keeps(fp, p[2])}
         return kept
 
-    def _keeps(self, place: _Place) -> bool:
-        level = self._levels.get(place[0], 0)
-        return not level or place[2] >> (64 - level) == 0 or self._is_hot(place)
-
-    def _is_hot(self, place: _Place) -> bool:
-        return place[2] in self._hot.get(place[0], ())
+    def _keeps(self, fp: int, key: int) -> bool:
+        level = self._levels.get(fp, 0)
+        return not level or key >> (64 - level) == 0 or key in self._hot.get(fp, ())
 
     def _hottest(self, fp: int, sums: Mapping[_Place, _Sum]) -> frozenset[int]:
         calls: Counter[int] = Counter()
         for place, entry in sums.items():
             if place[0] == fp:
-                calls[place[2]] += entry.calls
+                calls[place[2]] += entry[1]
         room = min(_MAX_HOT_KEYS, _MAX_ALL_HOT_KEYS - sum(map(len, self._hot.values())))
         return frozenset(key for key, n in calls.most_common(max(room, 0)) if n >= _HOT)
 
@@ -304,7 +309,7 @@ def _packed(
 
     `offset_ns` is the wall clock less the monotonic one.
     """
-    firsts = [entry.first_ns for entry in (*kept.values(), *written.values())]
+    firsts = [entry[0] for entry in (*kept.values(), *written.values())]
     start_ns = min(firsts, default=0)
     fps = list(dict.fromkeys((*calls, *without_key)))
     endpoints = list({endpoint: None for _, endpoint, _, _ in kept})
@@ -322,12 +327,10 @@ def _packed(
         "statement": [fp_at[fp] for fp, *_ in kept],
         "endpoint": [endpoint_at[endpoint] for _, endpoint, _, _ in kept],
         "key": [key for _, _, key, _ in kept],
-        "at_ms": [(e.first_ns - start_ns) // 1_000_000 for e in kept.values()],
-        "count": [e.calls for e in kept.values()],
-        "duration_us": [e.duration_ns // 1000 for e in kept.values()],
-        "writes": [
-            [fp, (e.first_ns - start_ns) // 1_000_000, e.calls] for (fp, _), e in written.items()
-        ],
+        "at_ms": [(e[0] - start_ns) // 1_000_000 for e in kept.values()],
+        "count": [e[1] for e in kept.values()],
+        "duration_us": [e[2] // 1000 for e in kept.values()],
+        "writes": [[fp, (e[0] - start_ns) // 1_000_000, e[1]] for (fp, _), e in written.items()],
     }
     content = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 6)
     started_at = datetime.fromtimestamp((start_ns + offset_ns) / 1e9, UTC)

@@ -183,6 +183,7 @@ def test_the_hash_key_is_the_services_and_the_stores() -> None:
         ("INSERT INTO t VALUES (?)", True), ("UPDATE t SET a = ?", True),
         ("DELETE FROM t", True), ("MERGE INTO t USING s ON ? WHEN MATCHED THEN DELETE", True),
         ("WITH a AS (DELETE FROM t RETURNING ?) SELECT ?", True),
+        ("UPDATE t SET a = ? WHERE b IN (SELECT b FROM q FOR UPDATE SKIP LOCKED)", True),
         ("BEGIN", None), ("SET a = ?", None), ("COPY t TO STDOUT", None), ("CALL f(?)", None),
     ],
 )  # fmt: skip
