@@ -137,12 +137,21 @@ def _limit(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
     return nullcontext, taken.clear
 
 
-def _perfcore(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+def _without_stream(engine: sa.Engine, store: str) -> tuple[Request, Finish]:
+    """Perfcore as with PERFCORE_CACHE_STREAM=off."""
+    return _perfcore(engine, store, references_per_s=0.0)
+
+
+def _perfcore(
+    engine: sa.Engine, store: str, references_per_s: float = 200.0
+) -> tuple[Request, Finish]:
     from perfcore.collect import Recorder, watch
+    from perfcore.collect.batching import Limits
     from perfcore.collect.buffer import CURRENT, RequestContext
 
     folder = Path(tempfile.mkdtemp(prefix="perfcore-bench-"))
-    recorder = Recorder("bench", store, spool_folder=folder, sample_process=False)
+    limits = Limits(references_per_s=references_per_s)
+    recorder = Recorder("bench", store, spool_folder=folder, sample_process=False, limits=limits)
     watch(engine, recorder)
 
     @contextmanager
@@ -221,6 +230,7 @@ VARIANTS: dict[str, Callable[[sa.Engine, str], tuple[Request, Finish]]] = {
     "bare": _bare,
     "limit": _limit,
     "perfcore": _perfcore,
+    "without stream": _without_stream,
     "opentelemetry": _opentelemetry,
     "sentry": _sentry,
     "elastic": _elastic,

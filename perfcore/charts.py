@@ -147,6 +147,117 @@ def resources(
     return figure
 
 
+def hit_ratio(
+    trend: pd.DataFrame,
+    *,
+    zone: ZoneInfo = _UTC,
+    span: TimeRange | None = None,
+    markers: Iterable[Marker] = (),
+    compared: pd.DataFrame | None = None,
+    shift: timedelta = timedelta(),
+    height: int = 240,
+) -> Figure:
+    """Return the share of blocks found in shared buffers over time; wants cache_hit_ratio."""
+    name, column = "found in shared buffers", "hit_percent"
+    shown = trend.assign(hit_percent=100.0 * trend["cache_hit_ratio"])
+    data = [_line(shown, column, name, BLUE, zone, width=2, unit="%")]
+    if compared is not None:
+        past = compared.assign(hit_percent=100.0 * compared["cache_hit_ratio"])
+        data += _overlay(past, column, "before", zone, shift, "%")
+    figure = _time_figure(data, markers, zone, span, height, select=True)
+    figure["layout"]["yaxis"] |= {"rangemode": "normal", "ticksuffix": " %"}
+    return figure
+
+
+def cache_curve(
+    curve: pd.DataFrame,
+    *,
+    title: str,
+    chosen: float | None = None,
+    ticks: Sequence[tuple[float, str]] = (),
+    ink: str = GREY,
+    height: int = 290,
+) -> Figure:
+    """Return hit rate and saved time of a cache over its TTL or its entries, on a log axis.
+
+    Wants columns x, label, hit_rate, saved_s_per_hour, stale_share and is_allowed. Where answers
+    would be staler than allowed the ground is shaded; `chosen` is marked.
+    """
+    x = curve["x"].tolist()
+    texts = [
+        f"{label}: {100 * hit:.1f} % of the reads, {saved:,.1f} s an hour, {100 * stale:.1f} % of "
+        "the hits stale"
+        for label, hit, saved, stale in zip(
+            map(html.escape, curve["label"]),
+            curve["hit_rate"],
+            curve["saved_s_per_hour"],
+            curve["stale_share"],
+            strict=True,
+        )
+    ]
+    layout = _layout(height)
+    layout["xaxis"] = {
+        **_axis(), "type": "log", "showgrid": False, "title": {"text": title}, "tickangle": 0,
+        "tickvals": [value for value, _ in ticks], "ticktext": [text for _, text in ticks],
+    }  # fmt: skip
+    layout["yaxis"] = {**_axis(), "range": [0, 104], "ticksuffix": " %", "nticks": 6}
+    layout["yaxis2"] = {**_right_axis("s/h"), "rangemode": "tozero"}
+    layout["margin"]["b"] = 48
+    layout["dragmode"] = False
+    layout["shapes"], layout["annotations"] = _cache_marks(curve, chosen, ink)
+    return {
+        "data": [
+            {
+                **_curve(x, (100.0 * curve["hit_rate"]).tolist(), "hit rate", BLUE),
+                "text": texts,
+                "hovertemplate": "%{text}<extra></extra>",
+            },
+            {
+                **_curve(x, curve["saved_s_per_hour"].tolist(), "waiting saved", GREEN),
+                "yaxis": "y2",
+                "hoverinfo": "skip",
+                "line": {"color": GREEN, "width": 2, "dash": "dot"},
+            },
+        ],
+        "layout": layout,
+    }
+
+
+def _curve(x: list[float], y: list[float], name: str, colour: str) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y,
+        "line": {"color": colour, "width": 2}, "marker": {"size": 5, "color": colour},
+    }  # fmt: skip
+
+
+def _cache_marks(
+    curve: pd.DataFrame, chosen: float | None, ink: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the shade over what is not allowed, and the line at what is chosen."""
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    refused = curve.loc[~curve["is_allowed"], "x"]
+    span = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    if len(refused):
+        first, last = float(refused.min()), float(curve["x"].max())
+        shapes.append({**span, "x0": first, "x1": last, "fillcolor": _faded(RED, 0.1),
+                       "line": {"width": 0}})  # fmt: skip
+        notes.append(_mark(last, 0.5, "right", "results change faster", RED))
+    if chosen is not None:
+        shapes.append({"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": chosen,
+                       "x1": chosen, "line": {"color": ORANGE, "width": 2}})  # fmt: skip
+        on_the_left = chosen > math.sqrt(float(curve["x"].min()) * float(curve["x"].max()))
+        notes.append(_mark(chosen, 0.16, "right" if on_the_left else "left", "suggested", ink))
+    return shapes, notes
+
+
+def _mark(x: float, y: float, side: str, text: str, colour: str) -> dict[str, Any]:
+    return {
+        "x": math.log10(x), "y": y, "yref": "paper", "xanchor": side, "showarrow": False,
+        "text": f" {text} ", "font": {"size": 12, "color": colour},
+    }  # fmt: skip
+
+
 def sparkline(values: Sequence[float | None], colour: str = BLUE, *, height: int = 44) -> Figure:
     """Return a line without axes that fills its box, for a tile."""
     y = np.array([math.nan if v is None else v for v in values], dtype=np.float32)

@@ -141,6 +141,11 @@ SETTINGS = (
         _choice("none", "store"),
     ),
     Setting(
+        "PERFCORE_CACHE_STREAM", "on", "on or off",
+        "Whether applications send a sampled stream of reads, parameters hashed, for the replay of "
+        "a cache.", _choice("on", "off"),
+    ),
+    Setting(
         "PERFCORE_COLLECT_INTERVAL_S", "10", "s",
         "How often a target's statistics are read.", _number,
     ),
@@ -254,6 +259,10 @@ class Config:
     @property
     def store_parameters(self) -> bool:
         return bool(self.values["PERFCORE_PARAMETERS"] == "store")
+
+    @property
+    def cache_stream(self) -> bool:
+        return bool(self.values["PERFCORE_CACHE_STREAM"] == "on")
 
     @property
     def collect_interval_s(self) -> float:

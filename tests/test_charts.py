@@ -229,3 +229,42 @@ def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
     assert "<b>" not in points[0]["customdata"][0][0]
     assert line["x"] == line["y"] == [0, 100]
     assert figure["layout"]["yaxis"]["range"][0] == -55
+
+
+def _curve(allowed: list[bool]) -> pd.DataFrame:
+    count = len(allowed)
+    return pd.DataFrame(
+        {
+            "x": [10.0**n for n in range(count)],
+            "label": [f"<b>{n}</b>" for n in range(count)],
+            "hit_rate": [n / count for n in range(count)],
+            "saved_s_per_hour": [float(n) for n in range(count)],
+            "stale_share": [0.0] * count,
+            "is_allowed": allowed,
+        }
+    )
+
+
+def test_a_caches_curve_marks_what_is_suggested_and_shades_what_is_refused() -> None:
+    figure = charts.cache_curve(_curve([True, True, False, False]), title="TTL", chosen=10.0)
+    drawable(figure)
+    shade, line = figure["layout"]["shapes"]
+    assert (shade["x0"], shade["x1"]) == (100.0, 1000.0)
+    assert line["x0"] == line["x1"] == 10.0
+    assert figure["data"][0]["y"] == [0.0, 25.0, 50.0, 75.0]
+    assert "<b>" not in "".join(figure["data"][0]["text"])
+    # Annotations on a log axis stand at the logarithm.
+    assert [note["x"] for note in figure["layout"]["annotations"]] == [3.0, 1.0]
+
+
+def test_a_caches_curve_without_a_suggestion_has_no_marks() -> None:
+    figure = charts.cache_curve(_curve([True, True]), title="entries")
+    drawable(figure)
+    assert figure["layout"]["shapes"] == figure["layout"]["annotations"] == []
+
+
+def test_the_hit_ratio_is_drawn_in_percent() -> None:
+    frame = trend([0, 1, 2]).assign(cache_hit_ratio=[0.9, 0.95, 1.0])
+    figure = charts.hit_ratio(frame, compared=frame)
+    drawable(figure)
+    assert [round(float(y)) for y in figure["data"][0]["y"]] == [90, 95, 100]

@@ -1,12 +1,353 @@
-"""Reads whose answer is asked for far more often than it changes."""
+"""What an application's cache would save: the reference stream replayed through TTL and LRU.
+
+Hit rates over the number of entries follow from reuse distances (Mattson et al., "Evaluation
+techniques for storage hierarchies", IBM Systems Journal 1970): a read hits in every LRU cache that
+has more entries than other keys were read since its own last read. Of a sampled stream each key
+stands for as many as were left out, and misses count against all reads (Waldspurger et al.,
+"Efficient MRC Construction with SHARDS", FAST 2015). A TTL counts from the miss that filled the
+entry. The cache starts empty.
+
+Writes to a statement's tables make its answers stale; each is taken to change all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from perfcore.advise.statement import StatementShape, plannable
 from perfcore.advise.workload import Writes
+from perfcore.store.read_streams import Floats, Ints, References
 from perfcore.types import WorkloadStatement
+
+TTLS_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
+ENTRIES = tuple(round(10 ** (n / 4)) for n in range(25))  # 1 ... 1,000,000
+MAX_STALE_SHARE = 0.05
+_ENOUGH = 0.9  # of what the best TTL saves: beyond it answers only get older
+_ENOUGH_ENTRIES = 0.95  # of the hits of a cache without a limit
+_LONGEST_SHARE = 0.25  # of the stream's length: of a longer TTL too little was seen
+_BLOCK = 64
+_LATE_S = 10.0
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePoint:
+    """What a cache of one TTL and one size does to the reads it stands before."""
+
+    ttl_s: float
+    entries: int | None  # None: no limit
+    hit_rate: float  # of all reads
+    saved_ms_per_hour: float  # of the time that the application waits for the database
+    stale_share: float = 0.0  # of the hits: served although a later write had changed the answer
+    stale_age_s: float = 0.0  # of these hits: since the first write that they did not show
+    is_allowed: bool = True  # no result changes faster than the TTL
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCurves:
+    """What a cache would do to the reads of a statement or an endpoint."""
+
+    reads: int  # executions that the stream stands for
+    references: int  # rows that were replayed
+    sampled: float  # the share of keys that was replayed
+    keys: int  # different ones, those left out included
+    span_s: float
+    total_ms_per_hour: float
+    changes_per_hour: float  # writes to the tables that could change an answer
+    by_ttl: tuple[CachePoint, ...] = ()  # entries without a limit
+    by_entries: tuple[CachePoint, ...] = ()  # at the suggested TTL, or at the longest
+    best: CachePoint | None = None
+    per_process_hit_rate: float = 0.0  # of the best, were it in each process's own memory
+    longest_ttl_s: float | None = None  # of which enough was seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """References by key and then time, so that what follows a read is where it lies."""
+
+    order: Ints  # into the references
+    start: Bools  # the first of its key
+    end: Ints  # where the key's references end
+    at_s: Floats
+    axis: Floats  # all keys on one axis of time, far apart
+    far: float
+
+    @classmethod
+    def of(cls, key: Ints, at_s: Floats, longest_s: float) -> _Groups:
+        order = np.lexsort((at_s, key))
+        codes, since = key[order], at_s[order]
+        start = np.ones(len(order), dtype=np.bool_)
+        start[1:] = codes[1:] != codes[:-1]
+        number = np.cumsum(start) - 1
+        firsts = np.flatnonzero(start)
+        ends = np.append(firsts[1:], len(order))
+        origin = float(at_s.min()) if len(at_s) else 0.0
+        span = float(at_s.max()) - origin if len(at_s) else 0.0
+        far = 2 * (span + longest_s) + 1.0
+        return cls(order, start, ends[number], since, number * far + (since - origin), far)
+
+
+def misses(
+    groups: _Groups,
+    ttl_s: float,
+    forced: Bools | None = None,
+) -> Bools:
+    """Return which of the grouped references fill the entry: no other fill is younger than the TTL.
+
+    `forced` are those that find their entry evicted.
+    """
+    count = len(groups.order)
+    following = np.searchsorted(groups.axis, groups.axis + ttl_s, side="left")
+    following = np.minimum(following, groups.end)
+    if forced is not None:
+        places = np.where(forced, np.arange(count), count)
+        nearest = np.append(np.minimum.accumulate(places[::-1])[::-1], count)[1:]
+        following = np.minimum(following, nearest)
+    filled = groups.start.copy()
+    current = np.flatnonzero(groups.start)
+    while len(current):
+        after = following[current]
+        current = after[after < groups.end[current]]
+        filled[current] = True
+    return filled
+
+
+def reuse_distances(key: Ints, weight: Floats) -> Floats:
+    """Return how many other keys were read since each read's own last one, infinite for the first.
+
+    That is the weight of the reads before it whose own last read lies before its own, less that
+    of all up to its own last read: each other key counts once, by its first read in between.
+    """
+    last = _last_read(key)
+    before = np.concatenate(([0.0], np.cumsum(weight)))
+    found = _weight_of_smaller_before(last, weight) - before[last + 1]
+    return np.where(last < 0, np.inf, found)
+
+
+def _last_read(key: Ints) -> Ints:
+    order = np.argsort(key, kind="stable")
+    last = np.full(len(key), -1, dtype=np.int64)
+    same = key[order][1:] == key[order][:-1]
+    last[order[1:][same]] = order[:-1][same]
+    return last
+
+
+def _weight_of_smaller_before(values: Ints, weight: Floats) -> Floats:
+    """Return for each place the weight of those before it that hold a smaller value."""
+    if len(values) <= _BLOCK:
+        smaller = np.tril(values[None, :] < values[:, None], -1)
+        return smaller @ weight if len(values) else np.zeros(0)
+    middle = len(values) // 2
+    left, right = values[:middle], values[middle:]
+    order = np.argsort(left, kind="stable")
+    sums = np.concatenate(([0.0], np.cumsum(weight[:middle][order])))
+    across = sums[np.searchsorted(left[order], right, side="left")]
+    return np.concatenate(
+        (
+            _weight_of_smaller_before(left, weight[:middle]),
+            _weight_of_smaller_before(right, weight[middle:]) + across,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The reads of a statement or an endpoint before caches of every kind.
+
+    `reads` counts the executions of each statement, `changes` when its results may have changed,
+    in s since the epoch. An endpoint keeps only the statements whose results change slower than
+    the TTL; the reads of the others are misses.
+    """
+
+    references: References
+    reads: Mapping[int, float]
+    changes: Mapping[int, Floats]
+    span_s: float
+    is_endpoint: bool = False
+    never: frozenset[int] = frozenset()  # statements whose answers must not be kept
+
+    def curves(self) -> CacheCurves:
+        """Return hit rates and saved time over TTL and over entries, with the point to choose."""
+        refs = self.references
+        longest_s = max((t for t in TTLS_S if t <= self.span_s * _LONGEST_SHARE), default=None)
+        groups = _Groups.of(refs.key, refs.at_s, TTLS_S[-1])
+        by_ttl = tuple(self.point(groups, ttl) for ttl in TTLS_S)
+        chosen = _smallest_ttl(by_ttl, longest_s)
+        distances = reuse_distances(refs.key, refs.weight)[groups.order]
+        ttl_s = chosen.ttl_s if chosen else longest_s or TTLS_S[0]
+        keys = float(refs.weight[groups.order][groups.start].sum())
+        by_entries = tuple(
+            self.point(groups, ttl_s, entries, distances) for entries in _sizes(keys)
+        )
+        return CacheCurves(
+            reads=round(sum(self.reads.values())),
+            references=len(refs),
+            sampled=float((1 / refs.weight).mean()) if len(refs) else 1.0,
+            keys=round(keys),
+            span_s=self.span_s,
+            total_ms_per_hour=self._total_ms_per_hour(),
+            changes_per_hour=sum(map(len, self.changes.values())) * self._per_hour,
+            by_ttl=by_ttl,
+            by_entries=by_entries,
+            best=_smallest_cache(chosen, by_entries),
+            per_process_hit_rate=self._per_process(chosen),
+            longest_ttl_s=longest_s,
+        )
+
+    def point(
+        self,
+        groups: _Groups,
+        ttl_s: float,
+        entries: int | None = None,
+        distances: Floats | None = None,
+    ) -> CachePoint:
+        """Return what one cache does; `distances` are of the grouped references."""
+        forced = None if entries is None or distances is None else distances >= entries
+        filled = misses(groups, ttl_s, forced)
+        refs, order = self.references, groups.order
+        fill_at = groups.at_s[np.maximum.accumulate(np.where(filled, np.arange(len(order)), 0))]
+        weight, calls = refs.weight[order], refs.calls[order]
+        hits = weight * (calls - filled)
+        spent_ms = refs.duration_ms[order] / calls
+        found = _Found()
+        for fp, reads in self.reads.items():
+            mine = refs.fingerprint[order] == fp
+            if not mine.any() or (self.is_endpoint and not self._is_slower(fp, ttl_s)):
+                continue
+            share = _stale(self.changes.get(fp), groups.at_s[mine], fill_at[mine], filled[mine])
+            found.add(reads, float(weight[mine & filled].sum()), hits[mine], spent_ms[mine], share)
+        stale_share = found.stale / found.sampled_hits if found.sampled_hits else 0.0
+        every = sum(self.reads.values())
+        return CachePoint(
+            ttl_s,
+            entries,
+            found.hits / every if every else 0.0,
+            found.saved_ms * self._per_hour,
+            stale_share,
+            found.stale_age / found.stale if found.stale else 0.0,
+            stale_share <= MAX_STALE_SHARE
+            and (self.is_endpoint or all(self._is_slower(fp, ttl_s) for fp in self.reads)),
+        )
+
+    def _is_slower(self, fp: int, ttl_s: float) -> bool:
+        """Say whether the statement's results change no more often than once a TTL."""
+        changes = self.changes.get(fp)
+        if fp in self.never:
+            return False
+        return changes is None or len(changes) * ttl_s <= self.span_s
+
+    def _per_process(self, chosen: CachePoint | None) -> float:
+        if chosen is None:
+            return 0.0
+        refs = self.references
+        key = np.unique(np.stack((refs.process, refs.key)), axis=1, return_inverse=True)[1]
+        groups = _Groups.of(key.reshape(-1), refs.at_s, TTLS_S[-1])
+        return self.point(groups, chosen.ttl_s).hit_rate
+
+    def _total_ms_per_hour(self) -> float:
+        refs, total = self.references, 0.0
+        for fp, reads in self.reads.items():
+            mine = refs.fingerprint == fp
+            if calls := int(refs.calls[mine].sum()):
+                total += reads * float(refs.duration_ms[mine].sum()) / calls
+        return total * self._per_hour
+
+    @property
+    def _per_hour(self) -> float:
+        return 3600.0 / self.span_s if self.span_s > 0 else 0.0
+
+
+@dataclass
+class _Found:
+    """Sums over the statements before a cache."""
+
+    hits: float = 0.0
+    sampled_hits: float = 0.0
+    saved_ms: float = 0.0
+    stale: float = 0.0
+    stale_age: float = 0.0
+
+    def add(
+        self, reads: float, missed: float, hits: Floats, spent_ms: Floats, stale_s: Floats
+    ) -> None:
+        """Add a statement; `stale_s` is how stale each of its reads was, 0 for those that were not.
+
+        Misses are counted against all reads: a key that is read very often and was left out, or
+        kept by chance, then bends nothing (the correction of SHARDS).
+        """
+        sampled = float(hits.sum())
+        all_hits = min(max(reads - missed, 0.0), reads)
+        self.sampled_hits += sampled
+        self.hits += all_hits if sampled else 0.0
+        self.saved_ms += all_hits * float(hits @ spent_ms) / sampled if sampled else 0.0
+        self.stale += float(hits[stale_s > 0].sum())
+        self.stale_age += float(hits @ stale_s)
+
+
+def _stale(changes: Floats | None, at_s: Floats, fill_at: Floats, filled: Bools) -> Floats:
+    """Return since when each hit's answer was out of date, in s; 0 where it was not."""
+    if changes is None or not len(changes):
+        return np.zeros(len(at_s))
+    after = np.append(changes, np.inf)[np.searchsorted(changes, fill_at, side="right")]
+    is_stale = ~filled & (after <= at_s)
+    return np.where(is_stale, np.maximum(at_s - np.where(is_stale, after, at_s), 1e-9), 0.0)
+
+
+def _smallest_ttl(by_ttl: Sequence[CachePoint], longest_s: float | None) -> CachePoint | None:
+    """Return the shortest TTL that saves nearly as much as the best that is allowed."""
+    able = [p for p in by_ttl if p.is_allowed and longest_s is not None and p.ttl_s <= longest_s]
+    most = max((p.saved_ms_per_hour for p in able), default=0.0)
+    return next((p for p in able if most > 0 and p.saved_ms_per_hour >= _ENOUGH * most), None)
+
+
+def _smallest_cache(
+    chosen: CachePoint | None, by_entries: Sequence[CachePoint]
+) -> CachePoint | None:
+    if chosen is None:
+        return None
+    enough = _ENOUGH_ENTRIES * chosen.saved_ms_per_hour
+    return next((p for p in by_entries if p.saved_ms_per_hour >= enough), chosen)
+
+
+def _sizes(keys: float) -> list[int]:
+    """Return the sizes up to the first that holds all keys."""
+    below = [n for n in ENTRIES if n < keys]
+    return [*below, *ENTRIES[len(below) : len(below) + 1]]
+
+
+def unseen_instants(
+    seen: Sequence[Floats], intervals: Sequence[tuple[float, float, float]]
+) -> Floats:
+    """Return instants for rows that were written in intervals in which no write was seen.
+
+    An interval is its start, its end and the rows, at most one a second of which count. The
+    server's counters come late, so a write seen shortly before an interval explains its rows.
+    """
+    known = np.sort(np.concatenate([*seen, np.zeros(0)]))
+    made = []
+    for start, end, rows in intervals:
+        first = np.searchsorted(known, start - max(_LATE_S, end - start))
+        if np.searchsorted(known, end, side="right") > first:
+            continue
+        count = max(1, int(min(rows, end - start)))
+        made.append(start + (np.arange(count) + 0.5) * (end - start) / count)
+    return np.concatenate([*made, np.zeros(0)])
+
+
+def change_instants(writes: Sequence[Floats], start_s: float, end_s: float) -> Floats:
+    """Return the writes between two instants in order, those of one second as one change."""
+    every = np.concatenate([*writes, np.zeros(0)])
+    every = np.sort(every[(every >= start_s) & (every <= end_s)])
+    if not len(every):
+        return every
+    return every[np.unique(np.floor(every), return_index=True)[1]]
+
+
+# A guess, for where no stream is.
 
 MIN_CALLS_PER_HOUR = 600.0
 MIN_MS_PER_HOUR = 5_000.0
@@ -50,7 +391,7 @@ def cacheable(
         return None
     if statement.mean_exec_time_ms < MIN_MEAN_MS:
         return None
-    changes = sum(_changes(shape, name, writes) for name in {u.qualified_name for u in shape.uses})
+    changes = sum(_changes(shape, u, writes) for u in {u.qualified_name for u in shape.uses})
     if changes * _READS_PER_WRITE > statement.calls_per_hour:
         return None
     return Cacheable(statement, TTL_S, 3600.0 / TTL_S, changes)

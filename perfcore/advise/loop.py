@@ -13,6 +13,8 @@ import psycopg
 
 from perfcore import db
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.cache_advice import CacheAdvice, advise_caches
+from perfcore.advise.cache_store import read_stream, read_unseen_writes, save_replays
 from perfcore.advise.calibration import read_calibration
 from perfcore.advise.explanation import explained
 from perfcore.advise.readings import observe
@@ -91,10 +93,39 @@ def run_once(
         server=replace(server, observed=observed),
         calibration=read_calibration(store, target.target_id),
     )
+    found = advise_caches(
+        catalog,
+        workload,
+        read_stream(store, since),
+        endpoints=endpoints,
+        options=given,
+        unseen_writes=read_unseen_writes(store, target.target_id, since),
+    )
+    advice = _with_caches(advice, found)
     if check is not None:
         advice = replace(advice, suggestions=tuple(_checked(s, check) for s in advice.suggestions))
     save_advice(store, target.target_id, advice)
+    save_replays(store, target.target_id, found.replays)
     return advice
+
+
+def _with_caches(advice: Advice, found: CacheAdvice) -> Advice:
+    """Put what was replayed in the place of what was guessed."""
+    replayed = {r.fingerprint for r in found.replays if r.is_judged}
+    kept = [
+        s
+        for s in advice.suggestions
+        if s.kind != "cache" or not any(g.fingerprint in replayed for g in s.statements)
+    ]
+    suggestions = sorted(
+        [*kept, *found.suggestions], key=lambda s: (-s.saved_ms_per_hour, s.kind, s.title)
+    )
+    advised = {g.fingerprint for s in suggestions for g in s.statements}
+    return replace(
+        advice,
+        suggestions=tuple(suggestions),
+        silences=tuple(s for s in advice.silences if s.fingerprint not in advised),
+    )
 
 
 def _checked(suggestion: Suggestion, check: Callable[[str], Agreement]) -> Suggestion:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from perfcore.advise import caching, findings
+from perfcore.advise import findings
+from perfcore.advise.cache_advice import guesses
 from perfcore.advise.costs import CostBook
-from perfcore.advise.gains import endpoint_gains, gain_of, short, too_fast
+from perfcore.advise.gains import gain_of, too_fast
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.memory_advice import MIN_SPILL_MB, work_mem_advice
 from perfcore.advise.rewrite_advice import RewriteAdvice
@@ -47,7 +48,9 @@ class Remedies:
         yield from self._repeated(statement)
         if too_fast(statement, self.options):
             return
-        yield from self._cacheable(statement, shape)
+        # Of a workload that is given, the constants are examples, and no two calls the same.
+        if self.options.is_timed:
+            yield from guesses(statement, shape, self.writes, self.endpoints, self.options)
         yield from self._spill(statement)
         advice = RewriteAdvice(self.book, self.catalog, self.endpoints, self.options)
         yield from advice.for_statement(statement, shape)
@@ -107,38 +110,6 @@ class Remedies:
                 "still reads the same rows.",
             ),
         )
-
-    def _cacheable(self, statement: WorkloadStatement, shape: StatementShape) -> list[Suggestion]:
-        found = caching.cacheable(statement, shape, self.writes)
-        if found is None:
-            return []
-        mean = statement.mean_exec_time_ms
-        gain = gain_of(statement, 1.0, 1.0, mean * (1 - found.hit_rate))
-        return [
-            self._suggestion(
-                "cache",
-                f"cache/{statement.fingerprint}",
-                f"Keep the answer to {short(statement.text)} for {found.ttl_s:.0f} s",
-                (
-                    "It takes no parameters, so everybody gets the same answer, and what it reads "
-                    "hardly changes. Kept in the application's memory it would run "
-                    f"{found.runs_per_hour:.0f} times an hour and process."
-                ),
-                Finding(
-                    "cacheable",
-                    f"It is asked {statement.calls_per_hour:,.0f} times an hour; its tables change "
-                    f"{found.writes_per_hour:,.0f} times an hour where it reads them.",
-                    (
-                        ("hit rate expected", f"{100 * found.hit_rate:.1f} %"),
-                        ("mean time", f"{mean:,.2f} ms"),
-                    ),
-                ),
-                found.saved_ms_per_hour,
-                statements=(gain,),
-                endpoints=endpoint_gains(self.endpoints, (gain,)),
-                caveats=(f"Readers may see an answer up to {found.ttl_s:.0f} s old.",),
-            )
-        ]
 
     def _spill(self, statement: WorkloadStatement) -> list[Suggestion]:
         plan = None

@@ -54,8 +54,9 @@ __all__ = [
 _TABLE = {
     "target_id": WHOLE, "fingerprint": WHOLE, "queryid": WHOLE, "text": TEXT, "calls": WHOLE,
     "total_ms": NUMBER, "mean_ms": NUMBER, "share_of_db_time": NUMBER, "rows": WHOLE,
-    "hit_ratio": NUMBER, "temp_blks_written": WHOLE, "p50_ms": NUMBER, "p95_ms": NUMBER,
-    "p99_ms": NUMBER, "endpoints": WHOLE, "slow_count": WHOLE,
+    "hit_ratio": NUMBER, "blks_hit": WHOLE, "blks_read": WHOLE, "temp_blks_written": WHOLE,
+    "p50_ms": NUMBER, "p95_ms": NUMBER, "p99_ms": NUMBER, "endpoints": WHOLE,
+    "slow_count": WHOLE,
 }  # fmt: skip
 _TREND = {
     "time": TIME, "calls_per_min": NUMBER, "mean_ms": NUMBER, "p95_ms": NUMBER, "partial": FLAG,
@@ -118,6 +119,8 @@ def _statement(row: tuple[Any, ...], merged: Mapping[int, Merged], all_ms: float
         "share_of_db_time": ratio(total_ms, all_ms),
         "rows": rows,
         "hit_ratio": ratio(hit, hit + read),
+        "blks_hit": hit,
+        "blks_read": read,
         "temp_blks_written": temp,
         **quantiles(merged.get(fingerprint, Merged())),
         "endpoints": endpoints,

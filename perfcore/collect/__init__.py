@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from perfcore.collect.batching import Limits
 from perfcore.collect.heap import HeapLine, trace_heap
@@ -19,7 +20,7 @@ from perfcore.collect.recorder import Accounting, Recorder, finite
 from perfcore.collect.sql_hooks import current_recorder, set_current_recorder
 from perfcore.collect.watching import unwatch, watch
 from perfcore.collect.wsgi import PerfcoreWSGIMiddleware
-from perfcore.config import load_config
+from perfcore.config import Config, load_config
 from perfcore.errors import ConfigurationError
 
 log = logging.getLogger("perfcore.collect")
@@ -70,10 +71,15 @@ def configure(
         store,
         slow_query_ms=config.slow_query_ms,
         store_parameters=config.store_parameters,
-        limits=Limits(n_plus_one_calls=config.n_plus_one_calls, n_plus_one_ms=config.n_plus_one_ms),
+        limits=_limits(config),
     )
     set_current_recorder(recorder)
     return recorder
+
+
+def _limits(config: Config) -> Limits:
+    limits = Limits(n_plus_one_calls=config.n_plus_one_calls, n_plus_one_ms=config.n_plus_one_ms)
+    return limits if config.cache_stream else replace(limits, references_per_s=0.0)
 
 
 def _check_store(store: str) -> None:

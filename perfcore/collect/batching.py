@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -34,6 +35,7 @@ from perfcore.collect.buffer import (
 from perfcore.collect.busy import BusyTime
 from perfcore.collect.places import Places
 from perfcore.collect.routes import UNMATCHED, endpoint_of
+from perfcore.collect.stream import Stream
 from perfcore.histogram import Histogram
 from perfcore.metric_type import MetricType
 from perfcore.normalise import fingerprint_hex, identity, storable
@@ -45,8 +47,11 @@ from perfcore.store.ingest import (
     Rollup,
     SeriesKey,
     SlowQuery,
+    StreamChunk,
     fit_for_store,
 )
+
+log = logging.getLogger("perfcore.collect")
 
 OTHER = "(other)"
 REPEATED_CALLS = 5
@@ -80,6 +85,7 @@ class Limits:
     metrics: int = 1_000
     raw_per_s: float = 500.0
     slow_per_s: float = 20.0
+    references_per_s: float = 200.0  # rows of the reference stream; 0: there is none
     # N+1 is a request that runs one statement at least so often and so long.
     n_plus_one_calls: int = 5
     n_plus_one_ms: float = 50.0
@@ -103,6 +109,7 @@ class Batcher:
         limits: Limits,
         wall_ns: Callable[[], int] = time.time_ns,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
+        stream_key: bytes = b"",
     ) -> None:
         self._service = service
         self._process = process
@@ -126,6 +133,7 @@ class Batcher:
         self._stalls: list[tuple[int, int]] = []
         self._open: dict[str, int] = {}  # as last told
         self._places = Places()
+        self._stream = Stream(stream_key, limits.references_per_s)
 
     def slept(self, since_ns: int, asked_s: float) -> None:
         """Learn how long the thread slept: much longer than asked means a suspended process."""
@@ -156,6 +164,8 @@ class Batcher:
             self._add_metric(draft, metric)
         self._places.learn(drain(buffer.sightings), self._fingerprints)
         buffer.wanted = self._places.ask(self._fingerprints)
+        chunk = self._chunk(now_ns)
+        buffer.hashed = self._stream.hashed
         self._add_open(draft, "streams.open", buffer.streams, now_ns)
         self._add_open(draft, "websockets.open", buffer.websockets, now_ns)
         if not draft.samples:
@@ -178,7 +188,17 @@ class Batcher:
             slow_queries=slow,
             texts=texts,
             repetitions=draft.repetitions(self._places),
+            streams=(chunk,) if chunk is not None else (),
         )
+
+    def _chunk(self, now_ns: int) -> StreamChunk | None:
+        """Return what there is of the reference stream; a fault in it must cost no sample."""
+        try:
+            return self._stream.chunk(now_ns, self._wall_ns(), self._endpoint_of)
+        except Exception:
+            log.exception("perfcore: the reference stream ends, measuring goes on")
+            self._stream = Stream(b"", 0.0)
+            return None
 
     def forget(self, batch: Batch) -> None:
         """Send the texts of a lost batch once more, with the next one that needs them."""
@@ -189,14 +209,18 @@ class Batcher:
         self._sent_texts = set()
 
     def _add_statements(self, draft: _Draft, flat: list[Any]) -> None:
-        """Add executions, seven values each, those of one text and one outcome at a time."""
+        """Add executions, eight values each, those of one text and one outcome at a time."""
         groups: defaultdict[tuple[str, int, str, int], _Times] = defaultdict(lambda: ([], []))
-        known = self._fingerprints
+        known, follow = self._fingerprints, self._stream.follow
         for item in zip(*[iter(flat)] * STATEMENT_WIDTH, strict=True):
-            text, end_ns, duration_ns, outcome, context, parameters, rows = item
+            text, end_ns, duration_ns, outcome, context, parameters, rows, key = item
             fp = known.get(text)
             if fp is None:
                 fp = self._identify(text)
+                follow = self._stream.follow
+            followed = follow.get(text)
+            if followed is not None and outcome == DONE:
+                self._stream.take(followed, key, end_ns, duration_ns, context)
             kind = _DATABASE_QUERY
             if outcome == CANCELLED:
                 kind = _DATABASE_CANCELLED
@@ -228,9 +252,7 @@ class Batcher:
         slow: SlowStatement | None,
     ) -> None:
         """Add an execution outside of any request, or of one that was added already."""
-        endpoint = UNATTRIBUTED
-        if context is not None:
-            endpoint = self._endpoint(self._request_name(context.endpoint, context.method))
+        endpoint = UNATTRIBUTED if context is None else self._endpoint_of(context)
         draft.attribute(endpoint, end_ns, fp, 1, duration_ns, 0, 0)
         if slow is not None:
             draft.add_slow(slow, endpoint)
@@ -404,6 +426,10 @@ class Batcher:
     def _endpoint(self, name: str) -> str:
         return self._bounded(_API_ENDPOINT, name, self._limits.endpoints)
 
+    def _endpoint_of(self, context: RequestContext) -> str:
+        """Return the endpoint of a request that was counted."""
+        return self._endpoint(self._request_name(context.endpoint, context.method))
+
     def _bounded(self, kind: str, name: str, limit: int) -> str:
         """Return the name, or "(other)" once the process has shown its number of names."""
         names = self._names.setdefault(kind, {})
@@ -426,7 +452,11 @@ class Batcher:
         if self._fingerprint_characters > _MAX_KNOWN_CHARACTERS:
             self._fingerprints.clear()  # an application that writes values into its texts
             self._fingerprint_characters = 0
-        fp = self._fingerprints[key] = self._name(storable(text))
+            self._stream.forget_texts()
+        normalised = storable(text)
+        fp = self._fingerprints[key] = self._name(normalised)
+        if fp == identity(normalised):  # and not of the many that are "(other)"
+            self._stream.learn(text, fp, normalised)
         return fp
 
     def _name(self, normalised: str) -> int:

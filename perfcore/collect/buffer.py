@@ -27,10 +27,11 @@ _MAX_LARGE_CHARACTERS = 4_000_000
 REQUEST_WIDTH = 6
 # How an execution ended; the cancelled one has a time that says nothing about the statement.
 DONE, FAILED, CANCELLED = 0, 1, 2
-# Seven values an execution, likewise: its text as it was sent; its end and duration; its outcome;
-# its request's context or None; described parameters of a slow one; and the rows of an executemany,
-# -1 when they are not known, None for a single execution.
-STATEMENT_WIDTH = 7
+# Eight values an execution, likewise: its text as it was sent; its end and duration; its outcome;
+# its request's context or None; described parameters of a slow one; the rows of an executemany,
+# -1 when they are not known, None for a single execution; and its parameters, encoded, where its
+# text is one of those that are `hashed`.
+STATEMENT_WIDTH = 8
 # (metric_type, name, unit, end, value)
 MetricItem = tuple[str, str, str, int, float]
 
@@ -142,8 +143,8 @@ class Buffer:
     """
 
     __slots__ = (
-        "_limit", "dropped", "generated", "large_characters", "metrics", "requests", "room",
-        "sightings", "statements", "streams", "wanted", "websockets",
+        "_limit", "dropped", "generated", "hashed", "large_characters", "metrics", "requests",
+        "room", "sightings", "statements", "streams", "wanted", "websockets",
     )  # fmt: skip
 
     def __init__(self, limit: int = 50_000) -> None:
@@ -158,6 +159,7 @@ class Buffer:
         # what was seen: the request's context, the text, the place in the application's code.
         self.wanted: dict[str, int] = {}
         self.sightings: list[tuple[RequestContext, str, str]] = []
+        self.hashed: frozenset[str] = frozenset()  # texts whose parameters the stream wants
         self.large_characters = 0  # of long texts that wait; about, as threads share it
         self.limit = limit
 

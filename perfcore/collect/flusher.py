@@ -32,6 +32,7 @@ from perfcore.collect.link import Delivered, StoreLink
 from perfcore.collect.process import ProcessSampler
 from perfcore.collect.quiet import QuietLog
 from perfcore.collect.spool import Row, Spool, is_damage
+from perfcore.collect.stream import stream_key
 from perfcore.config import load_config
 from perfcore.store.ingest import Batch
 
@@ -103,7 +104,7 @@ class Flusher:
     def configure(self, interval_s: float, limits: Limits, sample_process: bool) -> None:
         self._interval_s = interval_s
         self._limits = limits
-        self._batcher = Batcher(self._recorder.service, self._process, limits)
+        self._batcher = self._new_batcher()
         self._sample_process = sample_process
         self._sampler: ProcessSampler | None = None
 
@@ -155,7 +156,7 @@ class Flusher:
         self._hung.append(thread)
         self.ledger = threading.RLock()
         if self._is_taking:
-            self._batcher = Batcher(self._recorder.service, self._process, self._limits)
+            self._batcher = self._new_batcher()
         if self._is_delivering:
             self._link = self._new_link(self._link)
             self._hung_in_store = thread
@@ -496,6 +497,11 @@ class Flusher:
             spool.remove(rows)
         self._orphans_at = 0.0  # go on with it in the next cycle
         return False
+
+    def _new_batcher(self) -> Batcher:
+        service = self._recorder.service
+        key = stream_key(self._store, service)
+        return Batcher(service, self._process, self._limits, stream_key=key)
 
     def _new_link(self, before: StoreLink | None = None) -> StoreLink:
         link = StoreLink(lambda: self._store, self._while_waiting)

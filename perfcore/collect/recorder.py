@@ -160,10 +160,12 @@ class Recorder:
         context: RequestContext | None,
         parameters: tuple[Any, ...] | None,
         rows: int | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Record an execution; `parameters` only for a slow one, described by the policy.
 
-        `rows` is what an executemany was given, -1 when that is not known.
+        `rows` is what an executemany was given, -1 when that is not known. `key` are the
+        parameters, encoded for the stream.
         """
         buffer = self.buffer
         if len(text) > LARGE_CHARACTERS:
@@ -172,7 +174,7 @@ class Recorder:
             context.is_used = True
             if buffer.wanted and text in buffer.wanted:
                 sight(buffer, context, text)
-        values = text, ended_ns, duration_ns, outcome, context, parameters, rows
+        values = text, ended_ns, duration_ns, outcome, context, parameters, rows, key
         buffer.add(buffer.statements, values)
         if not self._is_started:
             self._start()

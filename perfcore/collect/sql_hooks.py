@@ -17,6 +17,7 @@ from typing import Any
 from perfcore.collect.buffer import CANCELLED, CURRENT, DONE, FAILED, HOOKS, LARGE_CHARACTERS
 from perfcore.collect.callers import sight
 from perfcore.collect.recorder import Recorder
+from perfcore.collect.stream import encoded
 from perfcore.store.ingest import fit_for_store
 
 PENDING = object()
@@ -45,7 +46,7 @@ def measuring(run: _Run, hook: Hook) -> _Run:
     processor has forgotten while the database was at work; `observe` takes all others.
     """
     HOOKS.add()
-    is_batch = hook.is_batch
+    is_batch, pick = hook.is_batch, hook.pick
     chosen = hook.recorder if hook.recorder is not None and hook.recorder.is_enabled else None
 
     def execute(subject: Any, statement: Any, *rest: Any, **named: Any) -> Any:
@@ -78,9 +79,11 @@ def measuring(run: _Run, hook: Hook) -> _Run:
                         context.is_used = True
                         if buffer.wanted and statement in buffer.wanted:
                             sight(buffer, context, statement)
+                    key = encoded(pick(*rest, **named)) if statement in buffer.hashed else None
                     if next(buffer.generated.numbers) < buffer.room:
+                        took_ns = ended_ns - started_ns
                         buffer.statements.extend(
-                            (statement, ended_ns, ended_ns - started_ns, DONE, context, None, None)
+                            (statement, ended_ns, took_ns, DONE, context, None, None, key)
                         )
                     else:
                         buffer.dropped.add()
@@ -110,7 +113,9 @@ def observe(
     if type(statement) is not str:
         statement = _text(statement, subject)
     duration_ns = ended_ns - started_ns
-    rows = described = None
+    rows = described = key = None
+    if not hook.is_batch and outcome == DONE and statement in recorder.buffer.hashed:
+        key = encoded(hook.pick(*rest, **named))
     if hook.is_batch or duration_ns >= recorder.slow_query_ns:
         parameters = hook.pick(*rest, **named)
         if hook.is_batch:
@@ -118,7 +123,7 @@ def observe(
             parameters = parameters[0] if rows > 0 else ()
         if duration_ns >= recorder.slow_query_ns:
             described = describe(statement, parameters, keep_values=recorder.store_parameters)
-    recorder.statement(statement, ended_ns, duration_ns, outcome, context, described, rows)
+    recorder.statement(statement, ended_ns, duration_ns, outcome, context, described, rows, key)
 
 
 def fault(hook: Hook) -> None:

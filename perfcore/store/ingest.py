@@ -104,6 +104,15 @@ class Repetition:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamChunk:
+    """A piece of the reference stream, packed by `perfcore.collect.stream`."""
+
+    started_at: datetime  # of its first reference or write
+    references: int  # rows in it
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SlowQuery:
     """One execution over the threshold; `parameters` is JSON, by the parameter policy."""
 
@@ -131,6 +140,7 @@ class Batch:
     slow_queries: tuple[SlowQuery, ...] = ()
     texts: tuple[tuple[int, str], ...] = ()  # fingerprint, normalised text
     repetitions: tuple[Repetition, ...] = ()
+    streams: tuple[StreamChunk, ...] = ()
     was_spooled: bool = False
     totals: dict[str, Any] = field(default_factory=dict)  # the sender's accounting
 
@@ -163,6 +173,10 @@ class Batch:
                     r.calls, r.duration_ms, r.max_calls,
                 ]
                 for r in self.repetitions
+            ],
+            "streams": [
+                [_epoch(c.started_at), c.references, base64.b64encode(c.content).decode()]
+                for c in self.streams
             ],
             "was_spooled": self.was_spooled,
             "totals": self.totals,
@@ -219,6 +233,10 @@ class Batch:
             # Not there in what an earlier release wrote.
             repetitions=tuple(
                 Repetition(_instant(r[0]), *r[1:]) for r in document.get("repetitions", ())
+            ),
+            streams=tuple(
+                StreamChunk(_instant(at), references, base64.b64decode(content))
+                for at, references, content in document.get("streams", ())
             ),
             was_spooled=document["was_spooled"],
             totals=document["totals"],
@@ -464,6 +482,12 @@ def _repetition_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[
     ]  # fmt: skip
 
 
+def _stream_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
+    return [
+        (c.started_at, batch.service, batch.process, c.references, c.content) for c in batch.streams
+    ]
+
+
 def _slow_query_rows(batch: Batch, series_ids: Mapping[SeriesKey, int]) -> list[tuple[Any, ...]]:
     return [
         (
@@ -480,4 +504,5 @@ TABLES = (
     Table("endpoint_statement", "ingest_endpoint_statements", _endpoint_statement_rows),
     Table("slow_query", "ingest_slow_queries", _slow_query_rows),
     Table("repetition", "ingest_repetitions", _repetition_rows, is_new=True),
+    Table("stream", "ingest_reference_streams", _stream_rows, is_new=True),
 )

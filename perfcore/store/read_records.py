@@ -79,6 +79,27 @@ class StoredRejection:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReplay:
+    """What a cache would do to some reads; `body` is what perfcore.advise wrote."""
+
+    target_id: int
+    target: str
+    replayed_at: datetime
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What one service sent of the reference stream."""
+
+    service: str
+    pieces: int
+    references: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTrial:
     """A trial in the lab; `result` is what perfcore.lab wrote, None before it is done."""
 
@@ -360,6 +381,16 @@ def rejections(
             store, "read_rejections", filters
         )
     ]
+
+
+def cache_replays(store: sqlalchemy.Engine) -> list[StoredReplay]:
+    """Return what the last round of advice says of caches, by target, the dearest reads first."""
+    return [StoredReplay(*row) for row in fetch(store, "read_cache_replays")]
+
+
+def stream_states(store: sqlalchemy.Engine, since: datetime) -> list[StreamState]:
+    """Return which services have sent a reference stream since then."""
+    return [StreamState(*row) for row in fetch(store, "read_stream_services", {"since": since})]
 
 
 def _sentence(reason: str) -> str:

@@ -30,6 +30,7 @@ DAYS_AHEAD = 7
 LOCK_WAIT_MS = 200
 KEPT: Mapping[str, timedelta] = {"minute": timedelta(days=14), "hour": timedelta(days=180)}
 KEPT_DELTAS = timedelta(days=14)
+KEPT_STREAMS = timedelta(hours=24)
 _LENGTH = {
     "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
@@ -305,6 +306,7 @@ def _expire(connection: Connection, now: datetime) -> None:
         "statement_intervals",
     ):  # fmt: skip
         run(connection, f"rollup_expire_{table}", before=now - KEPT_DELTAS)
+    run(connection, "rollup_expire_reference_streams", before=now - KEPT_STREAMS)
     for table in ("endpoint_statement_days", "statement_delta_days", "repetitions"):
         run(connection, f"rollup_expire_{table}", before=now - KEPT["hour"])
 

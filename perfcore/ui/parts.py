@@ -198,6 +198,13 @@ def bar(label: str, help: str = "", top: float = 1.0, width: Any = None) -> Any:
     )
 
 
+def bar_of(label: str, form: str, help: str, top: float, width: Any = None) -> Any:
+    """Return a column that draws a number as a bar, full at `top`."""
+    return COLUMN.ProgressColumn(
+        label, help=help or None, format=form, min_value=0.0, max_value=max(top, 1e-9), width=width
+    )
+
+
 def moment(label: str, zone: str, help: str = "", width: Any = None) -> Any:
     return COLUMN.DatetimeColumn(
         label, format="D MMM HH:mm:ss", timezone=zone, help=help or None, width=width

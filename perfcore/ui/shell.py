@@ -22,6 +22,7 @@ _GROUPS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Tune": (
         ("suggestions", "Suggestions", "lightbulb"),
+        ("cache", "Cache & memory", "memory"),
         ("index_lab", "Index lab", "science"),
         ("plan", "Plan viewer", "account_tree"),
         ("ledger", "Ledger", "receipt_long"),

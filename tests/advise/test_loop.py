@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -181,3 +183,33 @@ def test_foreign_keys_are_read_with_their_columns(dsn: str) -> None:
         connection.execute("CREATE TABLE a (x int, y int, PRIMARY KEY (x, y))")
         connection.execute("CREATE TABLE b (q int, p int, FOREIGN KEY (q, p) REFERENCES a)")
         assert read_foreign_keys(connection) == (("public.b", ("p", "q")),)
+
+
+def test_the_stream_is_replayed_in_a_round(store: str, shop: Shop, shop_dsn: str) -> None:
+    """Ten minutes in which the slow statement is asked for five customers again and again."""
+    record(store)
+    now = datetime.now(UTC)
+    keys = [n * 2**40 for n in range(5)]
+    document = {
+        "version": 1, "fingerprints": [42], "levels": [0], "calls": [10], "without_key": [0],
+        "late": 0, "hot": [], "endpoints": ["GET /orders"], "statement": [0] * 5,
+        "endpoint": [0] * 5, "key": keys, "at_ms": [100 * n for n in range(5)], "count": [2] * 5,
+        "duration_us": [80_000] * 5, "writes": [],
+    }  # fmt: skip
+    content = zlib.compress(json.dumps(document).encode())
+    with connect(store, autocommit=True) as connection:
+        for second in range(0, 600, 10):
+            connection.execute(
+                "INSERT INTO perfcore.reference_streams VALUES (%s, 'shop', 'p', 5, %s)",
+                (now - timedelta(seconds=600 - second), content),
+            )
+        advice = loop.run_once(connection, Target(1, "shop", shop_dsn), shop.planner)
+        saved = connection.execute("SELECT body FROM perfcore.cache_replays").fetchall()
+    (found,) = [s for s in advice.suggestions if s.kind == "cache"]
+    assert found.title.endswith("for 60 s")
+    numbers = dict(found.finding.numbers)
+    assert numbers["size"].startswith("6 entries")
+    assert [(body["is_suggested"], body["fingerprint"]) for (body,) in saved] == [
+        (True, 42), (True, None),
+    ]  # fmt: skip
+    assert ("Keep the answer to " + SLOW[:57] + "... for 60 s", "open") in open_titles(store)

@@ -45,7 +45,7 @@ def _batch(limits: Limits, *requests: list[tuple[str, float]]) -> Batch | None:
     for executed in requests:
         context = RequestContext(recorder)
         for text, duration_ms in executed:
-            values = text, 10**9, int(duration_ms * 1e6), DONE, context, None, None
+            values = text, 10**9, int(duration_ms * 1e6), DONE, context, None, None, None
             buffer.add(buffer.statements, values)
         buffer.add(buffer.requests, ("GET /", "GET", 0, 10**9, 200, context))
     return batcher.take(buffer)
@@ -278,7 +278,7 @@ def test_what_nobody_repeats_any_more_is_not_asked_for_without_end() -> None:
     buffer, batcher = Buffer(), Batcher("shop", "p", Limits(n_plus_one_ms=0))
     context = RequestContext(recorder)
     for _ in range(6):
-        buffer.add(buffer.statements, ("SELECT 1", 9, 9, DONE, context, None, None))
+        buffer.add(buffer.statements, ("SELECT 1", 9, 9, DONE, context, None, None, None))
     buffer.add(buffer.requests, ("GET /", "GET", 0, 9, 200, context))
     asked = 0
     for _ in range(150):

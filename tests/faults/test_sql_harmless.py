@@ -378,7 +378,7 @@ def test_texts_that_never_come_again_take_a_bounded_amount_of_memory(
     waiting = buffer.Buffer()
     for number in range(3_000):
         text = f"SELECT a{number} " + "x" * 5_000
-        waiting.statements += [text, 1, 1, buffer.FAILED, None, None, None]
+        waiting.statements += [text, 1, 1, buffer.FAILED, None, None, None, None]
         if number % 100 == 0:
             batcher.take(waiting)
     kept = sum(len(key) for key in batcher._fingerprints)
@@ -392,7 +392,7 @@ def test_the_characters_of_all_known_texts_are_bounded() -> None:
     waiting = buffer.Buffer()
     for number in range(200):
         text = f"SELECT a{number} " + "x" * 60_000
-        waiting.statements += [text, 1, 1, buffer.DONE, None, None, None]
+        waiting.statements += [text, 1, 1, buffer.DONE, None, None, None, None]
     batch = batcher.take(waiting)
     assert batch is not None
     assert sum(rollup.histogram.count for rollup in batch.rollups) == 200

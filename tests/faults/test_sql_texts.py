@@ -79,7 +79,7 @@ def _sent(statement: str, parameters: Any = None) -> Batch:
     """Return the batch that leaves the process when that statement was slow."""
     waiting = buffer.Buffer()
     shape = describe(statement, parameters, keep_values=False)
-    waiting.statements += [statement, 1, 1, buffer.DONE, None, shape, None]
+    waiting.statements += [statement, 1, 1, buffer.DONE, None, shape, None, None]
     batch = Batcher("shop", "host:1:1", Limits()).take(waiting)
     assert batch is not None
     return batch

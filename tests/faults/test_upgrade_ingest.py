@@ -139,6 +139,10 @@ def test_a_new_sender_and_an_old_schema_lose_nothing(old_store: str) -> None:
         # Only these are left out by a store that has no table for them yet.
         repeated = connection.execute("SELECT sum(requests) FROM perfcore.repetitions").fetchone()
         assert repeated == (1,)
+        streamed = connection.execute(
+            'SELECT sum("references") FROM perfcore.reference_streams'
+        ).fetchone()
+        assert streamed == (3,)
         assert counted(old_store, "minute") == (800, 80)
         rollup.roll(connection, AT + timedelta(hours=30))
     for resolution in ("minute", "hour", "day"):

@@ -22,6 +22,7 @@ from perfcore.store.ingest import (
     Rollup,
     SeriesKey,
     SlowQuery,
+    StreamChunk,
     write_batch,
 )
 
@@ -50,6 +51,7 @@ def a_batch(number: int = 0) -> Batch:
             SlowQuery(str(uuid.uuid4()), _AT, "GET /page0", -5, 150.0, False, ({"type": "int"},)),
         ),
         texts=((-5, "SELECT ?"), (6, "tab\tand\nline and \\N")),
+        streams=(StreamChunk(_AT, 3, b"packed by its sender"),),
         repetitions=(Repetition(_AT, "GET /page0", -5, "shop.py:7 in page", 1, 10, 60.5, 10),),
         totals={"generated": 200, "dropped": {}},
     )
@@ -63,11 +65,12 @@ def test_bytes_round_trip() -> None:
 
 
 @pytest.mark.fault(119)
-def test_a_batch_of_an_earlier_release_has_no_repetitions() -> None:
+def test_a_batch_of_an_earlier_release_has_neither_repetitions_nor_a_stream() -> None:
     document = json.loads(zlib.decompress(a_batch().to_bytes()))
-    del document["repetitions"]
+    del document["repetitions"], document["streams"]
     earlier = Batch.from_bytes(zlib.compress(json.dumps(document).encode()))
-    assert earlier == replace(a_batch(), repetitions=(), slow_queries=earlier.slow_queries)
+    plain = replace(a_batch(), repetitions=(), streams=())
+    assert earlier == replace(plain, slow_queries=earlier.slow_queries)
 
 
 def test_a_batch_is_stored_once(store: str) -> None:

@@ -1,0 +1,505 @@
+"""Which answers an application should keep, for how long and at which price in staleness."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from perfcore.advise import caching
+from perfcore.advise.caching import CacheCurves, CachePoint, Replay, change_instants
+from perfcore.advise.gains import endpoint_gains, gain_of, short
+from perfcore.advise.identity import suggestion_id
+from perfcore.advise.statement import StatementShape, Unparsable, read_statement
+from perfcore.advise.workload import Endpoints, Options, Writes
+from perfcore.store.read_streams import Floats, References, ReferenceStream
+from perfcore.types import (
+    Catalog,
+    Evidence,
+    Finding,
+    Suggestion,
+    WorkloadStatement,
+)
+
+MIN_REFERENCES = 50
+MIN_SPAN_S = 60.0
+MIN_HIT_RATE = 0.2
+_MOST_STATEMENTS, _MOST_ENDPOINTS = 40, 20
+_ENTRY_OVERHEAD_BYTES = 120  # key, bookkeeping and the pointers of a dict
+_ROW_OVERHEAD_BYTES = 56
+_VOLATILE = re.compile(
+    r"\b(random|nextval|currval|lastval|setval|clock_timestamp|timeofday|gen_random_uuid|uuidv[47]|"
+    r"pg_(?:try_)?advisory\w*|pg_sleep\w*|txid_\w+|pg_current_\w+|set_config)\s*\(",
+    re.IGNORECASE,
+)
+_PERSONAL = re.compile(r"\b(current_user|session_user|current_role|current_setting)\b", re.I)
+_CLOCK = re.compile(
+    r"\b(now\s*\(|transaction_timestamp\s*\(|statement_timestamp\s*\(|"
+    r"current_(?:date|time|timestamp)\b|local(?:time|timestamp)\b)",
+    re.IGNORECASE,
+)
+_NO_STREAM = (
+    "This is a guess from the statement's text: no reference stream of it has come from an "
+    "application, or not enough yet. With one it is replayed."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReplay:
+    """What the replay says of a statement, or of all reads of an endpoint."""
+
+    name: str  # the statement's text, or the endpoint
+    total_ms_per_hour: float  # that the application waited for it
+    reason: str  # in words, why it is worth a cache or not
+    fingerprint: int | None = None  # of a statement
+    queryid: int | None = None
+    service: str = ""  # of an endpoint
+    is_suggested: bool = False
+    is_judged: bool = False  # enough is known to say yes or no
+    entry_bytes: int | None = None  # of one answer with its key, by the columns' mean widths
+    endpoints: tuple[str, ...] = ()  # that ran it
+    tables: tuple[str, ...] = ()  # whose writes change its answers
+    curves: CacheCurves | None = None  # None: it is never to be kept, or too little was seen
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAdvice:
+    """What a round found out about caches."""
+
+    suggestions: tuple[Suggestion, ...] = ()
+    replays: tuple[CacheReplay, ...] = ()
+
+
+# By schema.table: start and end of an interval, s since the epoch, and the rows written in it.
+UnseenWrites = Mapping[str, Sequence[tuple[float, float, float]]]
+
+
+def advise_caches(
+    catalog: Catalog,
+    workload: Sequence[WorkloadStatement],
+    stream: ReferenceStream,
+    *,
+    endpoints: Endpoints | None = None,
+    options: Options | None = None,
+    unseen_writes: UnseenWrites | None = None,
+) -> CacheAdvice:
+    """Return what caches would save, the statement that takes most time first.
+
+    `unseen_writes` are those of the server's own counters: where a table was written and no hook
+    saw it, its results changed all the same.
+    """
+    this = _Round(
+        catalog, workload, stream, endpoints or {}, options or Options(), unseen_writes or {}
+    )
+    return this.run()
+
+
+@dataclass
+class _Round:
+    catalog: Catalog
+    workload: Sequence[WorkloadStatement]
+    stream: ReferenceStream
+    endpoints: Endpoints
+    options: Options
+    unseen_writes: UnseenWrites
+    changes: dict[int, Floats] = field(default_factory=dict)  # by fingerprint, as replayed
+
+    def run(self) -> CacheAdvice:
+        self.shapes = {s.fingerprint: self._shape(s) for s in self.workload if self._is_seen(s)}
+        spent = self._spent_ms()
+        statements = [
+            s for s in self.workload if s.fingerprint in self.stream.calls and self._reads(s)
+        ]
+        statements.sort(key=lambda s: (-spent.get(s.fingerprint, 0.0), s.fingerprint))
+        suggestions, replays = [], []
+        for statement in statements[:_MOST_STATEMENTS]:
+            replay = self._statement(statement)
+            replays.append(replay)
+            if replay.is_suggested and replay.curves and replay.curves.best:
+                suggestions.append(self._suggestion(statement, replay, replay.curves.best))
+        known = {s.fingerprint: s for s in statements}
+        return CacheAdvice(tuple(suggestions), (*replays, *self._endpoints(known)))
+
+    def _reads(self, statement: WorkloadStatement) -> bool:
+        """Say whether it reads anything: version() and its like are nobody's concern."""
+        shape = self.shapes[statement.fingerprint]
+        return shape is None or bool(shape.uses or shape.unknown_relations)
+
+    def _is_seen(self, statement: WorkloadStatement) -> bool:
+        return statement.fingerprint in self.stream.calls or (
+            statement.fingerprint in self.stream.writes
+        )
+
+    def _shape(self, statement: WorkloadStatement) -> StatementShape | None:
+        try:
+            return read_statement(statement.text, self.catalog)
+        except Unparsable:
+            return None
+
+    def _spent_ms(self) -> dict[int, float]:
+        refs = self.stream.references
+        spent: dict[int, float] = {}
+        for fp, calls in self.stream.calls.items():
+            mine = refs.fingerprint == fp
+            if seen := int(refs.calls[mine].sum()):
+                spent[fp] = calls * float(refs.duration_ms[mine].sum()) / seen
+        return spent
+
+    # Statements
+
+    def _statement(self, statement: WorkloadStatement) -> CacheReplay:
+        fp, shape = statement.fingerprint, self.shapes.get(statement.fingerprint)
+        mine = self.stream.references.where(self.stream.references.fingerprint == fp)
+        places = dict.fromkeys(self.stream.endpoints[n][1] for n in mine.endpoint.tolist())
+        base = CacheReplay(
+            statement.text, self._per_hour(self._spent_ms().get(fp, 0.0)), "", fp,
+            statement.queryid, endpoints=tuple(p for p in places if p != "(unattributed)"),
+        )  # fmt: skip
+        never = _never(statement, shape)
+        reason = never or self._too_little(fp, mine)
+        if reason or shape is None:
+            return replace(base, reason=reason, is_judged=bool(never))
+        self.changes[fp] = self._changes(shape)
+        curves = Replay(
+            mine, {fp: self.stream.calls[fp]}, {fp: self.changes[fp]}, self.stream.span_s
+        ).curves()
+        reason = self._not_worth_it(curves)
+        return replace(
+            base,
+            reason=reason or _worth(curves),
+            is_suggested=not reason,
+            is_judged=True,
+            entry_bytes=self._entry_bytes(statement, shape),
+            tables=tuple(sorted({u.qualified_name for u in shape.uses})),
+            curves=curves,
+        )
+
+    def _too_little(self, fp: int, mine: References) -> str:
+        """Say why the stream does not tell enough, empty where it does."""
+        without = self.stream.without_key.get(fp, 0)
+        if without > self.stream.calls[fp]:
+            return (
+                f"{without:,} of its executions have parameters of which no key can be made: "
+                "types other than numbers, texts, bytes, dates, decimals and UUIDs, or over 64 kB"
+            )
+        if self.stream.span_s < MIN_SPAN_S or len(mine) < MIN_REFERENCES:
+            return (
+                f"too little is known: {len(mine):,} references in {self.stream.span_s / 60:,.1f} "
+                f"min of the stream; {MIN_REFERENCES} in at least a minute are wanted"
+            )
+        return ""
+
+    def _changes(self, shape: StatementShape) -> Floats:
+        """Return when the results of a read may have changed."""
+        tables = {u.qualified_name for u in shape.uses}
+        writes: list[Floats] = []
+        for fp, instants in self.stream.writes.items():
+            writer = self.shapes.get(fp)
+            if writer is not None and _changes_what(writer, shape):
+                writes.append(instants)
+        writes += [self._unseen(table) for table in tables]
+        return change_instants(writes, self.stream.start_s, self.stream.end_s)
+
+    def _unseen(self, table: str) -> Floats:
+        """Return instants for the writes that the server counted where no hook saw one."""
+        seen = [
+            at for fp, at in self.stream.writes.items()
+            if (shape := self.shapes.get(fp)) is not None and shape.written_table == table
+        ]  # fmt: skip
+        return caching.unseen_instants(seen, self.unseen_writes.get(table, ()))
+
+    def _not_worth_it(self, curves: CacheCurves) -> str:
+        best = curves.best
+        longest_s = curves.longest_ttl_s or 0.0
+        most = max((p.hit_rate for p in curves.by_ttl if p.ttl_s <= longest_s), default=0.0)
+        if curves.longest_ttl_s is None:
+            return "the stream is too short to judge any TTL"
+        if most < MIN_HIT_RATE:
+            return (
+                f"its parameters seldom come again: kept for {seconds(longest_s)}, an answer would "
+                f"serve {100 * most:.0f} % of its reads"
+            )
+        if best is None or best.hit_rate < MIN_HIT_RATE:
+            return _too_busy(curves)
+        if best.saved_ms_per_hour < caching.MIN_MS_PER_HOUR:
+            return (
+                f"a cache would save {best.saved_ms_per_hour / 1000:,.1f} s an hour, under the "
+                f"{caching.MIN_MS_PER_HOUR / 1000:,.0f} s that are worth its upkeep"
+            )
+        return ""
+
+    def _entry_bytes(self, statement: WorkloadStatement, shape: StatementShape) -> int:
+        rows = statement.rows / statement.calls if statement.calls else 1.0
+        width = sum(self._width(shape, name) for name in {u.qualified_name for u in shape.uses})
+        return round(_ENTRY_OVERHEAD_BYTES + rows * (_ROW_OVERHEAD_BYTES + width))
+
+    def _width(self, shape: StatementShape, name: str) -> int:
+        table = next((t for t in self.catalog.tables if t.qualified_name == name), None)
+        if table is None:
+            return 0
+        uses = shape.uses_of(name)
+        columns = {c for u in uses for c in u.columns}
+        everything = any(u.reads_all_columns for u in uses)
+        return sum(c.avg_width_bytes or 8 for c in table.columns if everything or c.name in columns)
+
+    # Endpoints
+
+    def _endpoints(self, known: Mapping[int, WorkloadStatement]) -> list[CacheReplay]:
+        """Replay the reads of each endpoint that has statements which may be kept."""
+        refs = self.stream.references
+        spent = [
+            (float((refs.duration_ms * refs.weight)[refs.endpoint == n].sum()), n)
+            for n in range(len(self.stream.endpoints))
+            if self.stream.endpoints[n][1] != "(unattributed)"
+        ]
+        spent.sort(key=lambda pair: (-pair[0], pair[1]))
+        return [self._endpoint(n, ms, known) for ms, n in spent[:_MOST_ENDPOINTS] if ms > 0]
+
+    def _endpoint(
+        self, place: int, spent_ms: float, known: Mapping[int, WorkloadStatement]
+    ) -> CacheReplay:
+        service, endpoint = self.stream.endpoints[place]
+        every = self.stream.references
+        mine = every.where(every.endpoint == place)
+        base = CacheReplay(endpoint, self._per_hour(spent_ms), "", service=service)
+        fps = [int(fp) for fp in set(mine.fingerprint.tolist())]
+        reads = {fp: float((mine.calls * mine.weight)[mine.fingerprint == fp].sum()) for fp in fps}
+        able = sorted(fp for fp in fps if fp in self.changes)
+        if not able:
+            return replace(
+                base, reason="none of its statements may be kept, or too little is known"
+            )
+        curves = Replay(
+            mine,
+            reads,
+            {fp: self.changes[fp] for fp in able},
+            self.stream.span_s,
+            is_endpoint=True,
+            never=frozenset(fps) - frozenset(able),
+        ).curves()
+        reason = self._not_worth_it(curves)
+        return replace(
+            base,
+            reason=reason or _worth(curves),
+            is_suggested=not reason,
+            is_judged=True,
+            endpoints=(endpoint,),
+            curves=curves,
+        )
+
+    def _per_hour(self, spent_ms: float) -> float:
+        return spent_ms * 3600.0 / self.stream.span_s if self.stream.span_s else 0.0
+
+    # The suggestion
+
+    def _suggestion(
+        self, statement: WorkloadStatement, replay: CacheReplay, best: CachePoint
+    ) -> Suggestion:
+        curves = replay.curves
+        assert curves is not None
+        mean = statement.mean_exec_time_ms
+        gain = gain_of(statement, 1.0, 1.0, mean * (1 - best.hit_rate))
+        return Suggestion(
+            suggestion_id=suggestion_id(
+                self.options.target_id, "cache", f"cache/{statement.fingerprint}"
+            ),
+            target_id=self.options.target_id,
+            kind="cache",
+            title=f"Keep the answer to {short(statement.text)} for {seconds(best.ttl_s)}",
+            reason=_reason(curves, best),
+            finding=_finding(curves, best, replay),
+            evidence=Evidence.ESTIMATED,
+            saved_ms_per_hour=gain.saved_ms_per_hour,
+            risk=staleness(curves, best),
+            statements=(gain,),
+            endpoints=endpoint_gains(self.endpoints, (gain,)),
+            caveats=tuple(_caveats(statement, replay, curves, best)),
+            verify=(
+                "The statement's calls an hour fall to the misses: see its page, and the hit rate "
+                "that the cache itself counts."
+            ),
+        )
+
+
+def _changes_what(writer: StatementShape, reader: StatementShape) -> bool:
+    """Say whether a write may change what a read returns."""
+    if not writer.written_table:
+        written = {u.qualified_name for u in writer.uses}
+        return any(u.qualified_name in written for u in reader.uses)
+    uses = reader.uses_of(writer.written_table)
+    if writer.command != "update" or not writer.written_columns:
+        return bool(uses)
+    changed = set(writer.written_columns)
+    return any(u.reads_all_columns or changed & set(u.columns) for u in uses)
+
+
+def _never(statement: WorkloadStatement, shape: StatementShape | None) -> str:
+    """Say why an answer must never be kept, empty where it may be."""
+    if shape is None:
+        return "its text could not be parsed, so nobody knows which writes change its answers"
+    if shape.command != "select":
+        return "it is not a plain read"
+    if found := _VOLATILE.search(statement.text):
+        return f"it calls {found[1].lower()}(), which answers differently each time or has effects"
+    if found := _PERSONAL.search(statement.text):
+        return f"it asks for {found[1].lower()}, so its answer is not the same for every session"
+    if shape.unknown_relations:
+        names = ", ".join(shape.unknown_relations[:3])
+        return f"it reads {names}, which is no table: nobody knows which writes change it"
+    return ""
+
+
+def _too_busy(curves: CacheCurves) -> str:
+    every = 3600.0 / curves.changes_per_hour if curves.changes_per_hour else 0.0
+    return (
+        f"its results may change every {seconds(every)} (writes to its tables), and no TTL shorter "
+        "than that serves enough of its reads a true answer"
+    )
+
+
+def _worth(curves: CacheCurves) -> str:
+    best = curves.best
+    assert best is not None
+    return (
+        f"kept for {seconds(best.ttl_s)}, {100 * best.hit_rate:.0f} % of its reads would find an "
+        f"answer, which saves {best.saved_ms_per_hour / 1000:,.1f} s an hour"
+    )
+
+
+def _reason(curves: CacheCurves, best: CachePoint) -> str:
+    changes = (
+        f"What it reads may change every {seconds(3600 / curves.changes_per_hour)}, slower than "
+        "that."
+        if curves.changes_per_hour
+        else "Nothing that it reads was written meanwhile."
+    )
+    return (
+        f"Its last {curves.span_s / 60:,.0f} minutes were replayed through a cache that starts "
+        f"empty: {curves.reads:,} reads with {curves.keys:,} different parameters. A TTL of "
+        f"{seconds(best.ttl_s)} saves nearly as much as any that may be, and {_entries(best)} are "
+        f"nearly as good as no limit. {changes}"
+    )
+
+
+def _finding(curves: CacheCurves, best: CachePoint, replay: CacheReplay) -> Finding:
+    size = "" if replay.entry_bytes is None else _megabytes(replay.entry_bytes, best, curves)
+    return Finding(
+        "cacheable",
+        f"{100 * best.hit_rate:.1f} % of its reads ask for what was answered less than "
+        f"{seconds(best.ttl_s)} before.",
+        (
+            ("TTL", seconds(best.ttl_s)),
+            ("size", _entries(best) + (f", about {size}" if size else "")),
+            ("hit rate of a cache that all processes share", f"{100 * best.hit_rate:.1f} %"),
+            ("of one in each process", f"{100 * curves.per_process_hit_rate:.1f} %"),
+            (
+                "waiting saved in the application",
+                f"{best.saved_ms_per_hour / 1000:,.1f} of "
+                f"{curves.total_ms_per_hour / 1000:,.1f} s an hour",
+            ),
+            ("stale hits", f"{100 * best.stale_share:.1f} %"),
+            ("keys replayed", f"{100 * curves.sampled:.0f} %"),
+        ),
+    )
+
+
+def staleness(curves: CacheCurves, best: CachePoint) -> str:
+    """Say in words how old an answer gets."""
+    most = f"no answer is older than {seconds(best.ttl_s)}"
+    if not curves.changes_per_hour:
+        return (
+            f"Nothing was written to its tables in these {curves.span_s / 60:,.0f} minutes, so no "
+            f"hit would have been stale; {most}."
+        )
+    if not best.stale_share:
+        return f"No hit would have shown what a write had already changed; {most}."
+    return (
+        f"{100 * best.stale_share:.1f} % of the hits would show an answer that a write had "
+        f"changed, {seconds(best.stale_age_s)} before on the average; {most}."
+    )
+
+
+def _caveats(
+    statement: WorkloadStatement, replay: CacheReplay, curves: CacheCurves, best: CachePoint
+) -> Iterable[str]:
+    yield staleness(curves, best)
+    if curves.changes_per_hour:
+        tables = ", ".join(replay.tables)
+        yield (
+            f"Each write to {tables} is taken to change every answer. Dropping entries when the "
+            "application writes makes them true again at once."
+        )
+    if _CLOCK.search(statement.text):
+        yield "It asks for the time: what the clock alone would change is late by up to the TTL."
+    yield "A transaction that goes on to write what it read must not read it from a cache."
+    yield "It is counted as dear as it is today: where an index makes it faster, less is saved."
+
+
+def _entries(best: CachePoint) -> str:
+    return "no limit" if best.entries is None else f"{best.entries:,} entries"
+
+
+def _megabytes(entry_bytes: int, best: CachePoint, curves: CacheCurves) -> str:
+    entries = min(best.entries or curves.keys, curves.keys)
+    size = entries * entry_bytes
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def seconds(length_s: float) -> str:
+    """Return a length of time with its unit.
+
+    >>> seconds(0.25), seconds(30), seconds(600), seconds(5400)
+    ('0.25 s', '30 s', '10 min', '1.5 h')
+    """
+    if length_s >= 3600:
+        return f"{length_s / 3600:.2g} h"
+    if length_s >= 120:
+        return f"{length_s / 60:.2g} min" if length_s < 600 else f"{length_s / 60:.0f} min"
+    return f"{length_s:.2g} s" if length_s < 10 else f"{length_s:.0f} s"
+
+
+# Without a stream
+
+
+def guesses(
+    statement: WorkloadStatement,
+    shape: StatementShape,
+    writes: Writes,
+    endpoints: Endpoints,
+    options: Options,
+) -> list[Suggestion]:
+    """Return a guess for a read without parameters, where no stream can be replayed."""
+    found = caching.cacheable(statement, shape, writes)
+    if found is None or _never(statement, shape):
+        return []
+    mean = statement.mean_exec_time_ms
+    gain = gain_of(statement, 1.0, 1.0, mean * (1 - found.hit_rate))
+    return [
+        Suggestion(
+            suggestion_id=suggestion_id(
+                options.target_id, "cache", f"cache/{statement.fingerprint}"
+            ),
+            target_id=options.target_id,
+            kind="cache",
+            title=f"Keep the answer to {short(statement.text)} for {found.ttl_s:.0f} s",
+            reason=(
+                "It takes no parameters, so everybody gets the same answer, and what it reads "
+                "hardly changes. Kept in the application's memory it would run "
+                f"{found.runs_per_hour:.0f} times an hour and process."
+            ),
+            finding=Finding(
+                "cacheable",
+                f"It is asked {statement.calls_per_hour:,.0f} times an hour; its tables change "
+                f"{found.writes_per_hour:,.0f} times an hour where it reads them.",
+                (
+                    ("hit rate expected", f"{100 * found.hit_rate:.1f} %"),
+                    ("mean time", f"{mean:,.2f} ms"),
+                ),
+            ),
+            evidence=Evidence.ESTIMATED,
+            saved_ms_per_hour=found.saved_ms_per_hour,
+            statements=(gain,),
+            endpoints=endpoint_gains(endpoints, (gain,)),
+            caveats=(f"Readers may see an answer up to {found.ttl_s:.0f} s old.", _NO_STREAM),
+        )
+    ]

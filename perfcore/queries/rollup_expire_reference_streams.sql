@@ -1,0 +1,1 @@
+DELETE FROM perfcore.reference_streams WHERE started_at < %(before)s

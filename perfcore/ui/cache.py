@@ -1,0 +1,306 @@
+"""The parts of the page on caches: hit ratios, and the replay of an application's reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from perfcore import charts
+from perfcore.advise.cache_advice import CacheReplay, seconds, staleness
+from perfcore.advise.caching import CacheCurves, CachePoint
+from perfcore.codec import CodecError, from_json
+from perfcore.normalise import fingerprint_hex
+from perfcore.store.read import StoredReplay, StreamState, TargetState
+from perfcore.ui import frame, parts, words
+from perfcore.ui.system import INSTRUMENT
+
+HIT_RATIO = (
+    "Blocks of 8 kB that PostgreSQL found in its shared buffers, of all it asked for. What it "
+    "read may still have come from the operating system's cache, which nobody counts."
+)
+REPLAY = (
+    "Instrumented applications send a sampled stream of their reads, parameters hashed. The "
+    "advisor replays its last hour through caches of every TTL and size (LRU), with the writes to "
+    "the tables; each cache starts empty. Time is what the application waited for the database."
+)
+_TTL_TICKS = ((1, "1 s"), (5, "5 s"), (20, "20 s"), (60, "1 min"), (300, "5 min"),
+              (1200, "20 min"), (3600, "1 h"))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A replay with where and when it was made."""
+
+    target: str
+    replayed_at: datetime
+    replay: CacheReplay
+
+    @property
+    def subject(self) -> str:
+        """Return what names it in the URL."""
+        fp = self.replay.fingerprint
+        return f"{self.replay.service} {self.replay.name}" if fp is None else fingerprint_hex(fp)
+
+    @property
+    def best(self) -> CachePoint | None:
+        return self.replay.curves.best if self.replay.curves else None
+
+
+def of_target(target: TargetState) -> str:
+    return f"of {words.plain(target.name)} · table and indexes together, most read first"
+
+
+def statements(ran: pd.DataFrame) -> None:
+    """Draw statements by what they read from outside of shared buffers."""
+    rows = ran.sort_values(["blks_read", "blks_hit"], ascending=False)
+    rows = rows.assign(
+        text=[words.gist(t) for t in rows["text"]],
+        read_per_call=rows["blks_read"] / rows["calls"].where(rows["calls"] > 0),
+        queryid=rows["queryid"].astype(str),
+    )
+    parts.table(
+        rows,
+        {
+            "text": parts.text("Query", "The statement; a long select list is left out.", 380),
+            "hit_ratio": parts.bar("Hit ratio", HIT_RATIO, width=140),
+            "blks_hit": parts.number("Blocks hit", "%,d", "Found in shared buffers.", 105),
+            "blks_read": parts.number("Blocks read", "%,d", "Read from outside of them.", 105),
+            "read_per_call": parts.number(
+                "Read/call", "%.1f", "Blocks read from outside, per execution.", 85
+            ),
+            "calls": parts.number("Calls", "%,d", "Executions in the range.", 80),
+            "mean_ms": parts.number("Mean", "%.1f ms", "Mean execution time, by the server.", 85),
+        },
+        key="cache_statements",
+        opens=lambda row: frame.open_page("query", queryid=row["queryid"]),
+        max_rows=10,
+    )
+
+
+def replays(stored: Sequence[StoredReplay]) -> list[Shown]:
+    """Return what can be read of the replays, those that save most first."""
+    found = []
+    for each in stored:
+        try:
+            replay = from_json(CacheReplay, each.body)
+        except CodecError:  # of another release; the next round writes it anew
+            continue
+        found.append(Shown(each.target, each.replayed_at, replay))
+    return sorted(found, key=_rank)
+
+
+def _rank(shown: Shown) -> tuple[float, bool, float]:
+    """Put a statement before the endpoint that saves by it alone."""
+    is_endpoint, saved_s = shown.replay.fingerprint is None, _saved_s(shown)
+    return -round(saved_s), is_endpoint and saved_s > 0, -shown.replay.total_ms_per_hour
+
+
+def _saved_s(shown: Shown) -> float:
+    is_worth_it = shown.replay.is_suggested and shown.best is not None
+    return shown.best.saved_ms_per_hour / 1000 if is_worth_it and shown.best else 0.0
+
+
+def note(shown: Sequence[Shown]) -> str:
+    """Return when and of how long a stream it was replayed."""
+    last = max(s.replayed_at for s in shown)
+    spans = [s.replay.curves.span_s for s in shown if s.replay.curves]
+    length = f" of {max(spans) / 60:,.0f} min" if spans else ""
+    return f"replayed {words.ago(last)}{length} · click a row for its curves"
+
+
+def nothing_replayed(states: Sequence[StreamState]) -> None:
+    """Say why there is no replay."""
+    if not states:
+        frame.nothing_here(
+            "No reference stream came in the last hour",
+            "An application sends it from each engine that it watches, unless "
+            "PERFCORE_CACHE_STREAM=off is set there. Without it nobody knows which parameters "
+            "come again.",
+            command=INSTRUMENT,
+            language="python",
+        )
+        return
+    sent = ", ".join(f"{words.plain(s.service)} ({words.count(s.references)})" for s in states)
+    frame.nothing_here(
+        "The stream was not replayed yet",
+        f"References came from {sent}. The advisor replays them each minute; run it by hand to "
+        "see what it says.",
+        command="python -m perfcore advise",
+    )
+
+
+def table(shown: Sequence[Shown]) -> None:
+    """Draw each statement and endpoint with its best cache, or why it gets none."""
+    rows = pd.DataFrame([_row(s) for s in shown])
+    most = float(rows["waited_s"].max() or 1.0)
+    parts.table(
+        rows,
+        {
+            "kind": parts.text("What", "A statement, or all reads of an endpoint.", 85),
+            "name": parts.text("Statement or endpoint", width=330),
+            "waited_s": parts.number(
+                "Waited", "%,.1f s/h", "Time the application waits for it, an hour.", 90
+            ),
+            "saved_s": parts.bar_of(
+                "Saved", "%,.1f s/h", "Of that, with the suggested cache.", most, 125
+            ),
+            "hit_percent": parts.number(
+                "Hit rate", "%.0f %%", "Reads that find an answer younger than the TTL.", 75
+            ),
+            "ttl": parts.text("TTL", "How long an answer is kept.", 70),
+            "entries": parts.number("Entries", "%,d", "Answers kept at a time.", 75),
+            "reason": parts.text("Why", "Why it is worth a cache, or not.", 420),
+        },
+        key="cache_replays",
+        opens=_open,
+        max_rows=10,
+    )
+
+
+def _row(shown: Shown) -> dict[str, Any]:
+    replay, best = shown.replay, shown.best if shown.replay.is_suggested else None
+    return {
+        "kind": "endpoint" if replay.fingerprint is None else "statement",
+        "name": words.gist(replay.name),
+        "waited_s": replay.total_ms_per_hour / 1000,
+        "saved_s": _saved_s(shown),
+        "hit_percent": None if best is None else 100 * best.hit_rate,
+        "ttl": None if best is None else seconds(best.ttl_s),
+        "entries": None if best is None else best.entries,
+        "reason": replay.reason[:1].upper() + replay.reason[1:],
+        "subject": shown.subject,
+    }
+
+
+def _open(row: Mapping[Any, Any]) -> None:
+    frame.open_page("cache", subject=row["subject"])
+
+
+def chosen(shown: Sequence[Shown], subject: str) -> Shown:
+    """Return the one that the URL names, else the one that saves most."""
+    named = next((s for s in shown if s.subject == subject), None)
+    drawn = next((s for s in shown if s.replay.curves), shown[0])
+    return named or drawn
+
+
+def subject(shown: Shown) -> None:
+    """Draw one replay: its curves, the point to choose, and what it does to freshness."""
+    replay = shown.replay
+    is_statement = replay.fingerprint is not None
+    with parts.card("Curves", "of a statement" if is_statement else "of all reads of an endpoint"):
+        if is_statement:
+            st.code(words.one_line(replay.name), language="sql", wrap_lines=True)
+        else:
+            st.markdown(f"{words.code(replay.name)} of {words.plain(replay.service)}")
+        sentence = words.plain(replay.reason[:1].upper() + replay.reason[1:])
+        icon = ":material/bolt:" if replay.is_suggested else ":material/info:"
+        st.markdown(f"{icon} {sentence}.")
+        if replay.curves is None:
+            _links(shown)
+            return
+        _numbers(replay, replay.curves)
+        _charts(replay.curves, is_suggested=replay.is_suggested)
+        st.caption(_basis(replay.curves))
+        _links(shown)
+
+
+def _numbers(replay: CacheReplay, curves: CacheCurves) -> None:
+    best = curves.best
+    if best is None or not replay.is_suggested:
+        return
+    size = min(best.entries or curves.keys, curves.keys) * (replay.entry_bytes or 0)
+    of_process = f"{words.percent(curves.per_process_hit_rate)} were each process to keep its own"
+    with st.container(horizontal=True, gap="large"):
+        for label, value in (
+            ("TTL", seconds(best.ttl_s)),
+            ("entries", "no limit" if best.entries is None else words.count(best.entries)),
+            ("memory, about", words.byte_size(size) if size else words.NOTHING),
+            ("hit rate", f"{words.percent(best.hit_rate)} ({of_process})"),
+            ("waiting saved", f"{words.ms(best.saved_ms_per_hour)} an hour"),
+        ):
+            st.markdown(f":small[:gray[{label}]]  \n**{words.plain(value)}**", width="content")
+    st.markdown(f":material/schedule: {words.plain(staleness(curves, best))}")
+
+
+def _charts(curves: CacheCurves, *, is_suggested: bool) -> None:
+    best = curves.best if is_suggested else None
+    by_entries = [p for p in curves.by_entries if p.entries]
+    grid = st.grid(2, min_column_width=380, gap="small")
+    with grid.cell():
+        figure = charts.cache_curve(
+            _frame(curves.by_ttl, [p.ttl_s for p in curves.by_ttl]),
+            title="TTL, without a limit of entries",
+            chosen=best.ttl_s if best else None,
+            ticks=_TTL_TICKS,
+            ink=parts.ink(),
+        )
+        parts.chart(figure, "Hit rate and waiting saved over the TTL", key="cache_by_ttl")
+    with grid.cell():
+        if curves.keys <= 1:
+            st.caption("One answer is all there is to keep: it is always the same question.")
+            return
+        figure = charts.cache_curve(
+            _frame(by_entries, [float(p.entries or 1) for p in by_entries]).assign(is_allowed=True),
+            title=f"entries, at a TTL of {seconds(by_entries[0].ttl_s)}",
+            chosen=best.entries if best else None,
+            ticks=[(10.0**n, words.count(10.0**n)) for n in range(7)],
+            ink=parts.ink(),
+        )
+        parts.chart(figure, "Hit rate and waiting saved over the entries", key="cache_by_entries")
+
+
+def _frame(points: Sequence[CachePoint], x: Sequence[float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "x": x,
+            "label": [
+                seconds(p.ttl_s) if p.entries is None else f"{p.entries:,} entries" for p in points
+            ],
+            "hit_rate": [p.hit_rate for p in points],
+            "saved_s_per_hour": [p.saved_ms_per_hour / 1000 for p in points],
+            "stale_share": [p.stale_share for p in points],
+            "is_allowed": pd.Series([p.is_allowed for p in points], dtype=bool),
+        }
+    )
+
+
+def _basis(curves: CacheCurves) -> str:
+    changes = (
+        f"what they read may have changed {words.count(curves.changes_per_hour)} times an hour"
+        if curves.changes_per_hour
+        else "nothing that they read was written"
+    )
+    sampled = "" if curves.sampled == 1 else f", {words.percent(curves.sampled)} of the keys"
+    longest = (
+        f" A TTL over {seconds(curves.longest_ttl_s)} is not suggested before more was seen."
+        if curves.longest_ttl_s
+        else ""
+    )
+    keys = (
+        "always with the same parameters"
+        if curves.keys <= 1
+        else f"with {words.count(curves.keys)} different parameters"
+    )
+    return (
+        f"{words.count(curves.reads)} reads {keys} in {curves.span_s / 60:,.0f} min{sampled}; "
+        f"{changes}.{longest}"
+    )
+
+
+def _links(shown: Shown) -> None:
+    replay = shown.replay
+    if replay.queryid is not None:
+        frame.link("query", "Open the query", icon=":material/database:", queryid=replay.queryid)
+    else:
+        frame.link(
+            "endpoint",
+            "Open the endpoint",
+            icon=":material/alt_route:",
+            service=replay.service,
+            endpoint=replay.name,
+        )
