@@ -26,6 +26,7 @@ from perfcore.db import connect
 from perfcore.errors import PerfcoreError
 from perfcore.plan import Plan
 from perfcore.server.embedded import Cluster, system_binaries, wheel_binaries
+from perfcore.whatif.explain import alike
 from perfcore.whatif.hypopg import HypoPG
 from perfcore.whatif.planner import Planner
 from perfcore.whatif.twin import Twin
@@ -106,7 +107,7 @@ def _ratio(planner: Planner, case: Case, real_plan: Plan) -> str:
         plan = promised(planner, case)
     except PerfcoreError as error:
         return "cannot" if planner.name == "hypopg" else f"refused: {error}"
-    shape = "same" if plan.shape_hash == real_plan.shape_hash else "other"
+    shape = "same" if alike(plan, real_plan) else "other"
     return f"{plan.total_cost / max(real_plan.total_cost, 0.01):.3f} {shape}"
 
 

@@ -88,6 +88,25 @@ def with_index_names(plan: Plan, names: Mapping[str, str]) -> Plan:
     return parse_plan(rename(plan.document))
 
 
+def alike(one: Plan, other: Plan) -> bool:
+    """Say whether two plans have the same shape, by whatever version each is written.
+
+    Up to 15 an index that has no order is said to be scanned forward, since then not to move.
+    """
+    return _as_of_15(one).shape_hash == _as_of_15(other).shape_hash
+
+
+def _as_of_15(plan: Plan) -> Plan:
+    def forward(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: forward(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [forward(v) for v in value]
+        return "Forward" if value == "NoMovement" else value
+
+    return parse_plan(forward(plan.document))
+
+
 def _prepare(connection: psycopg.Connection[TupleRow], statement: str) -> None:
     # A binary cursor makes psycopg use the extended protocol, which takes one statement only.
     text = f"PREPARE {_PREPARED} AS {MARKER} {statement}"

@@ -32,7 +32,7 @@ from perfcore.server.embedded import THROWAWAY_SETTINGS, Cluster, wheel_binaries
 from perfcore.target import connect_target, use_default_search_path
 from perfcore.types import Catalog, IndexDefinition
 from perfcore.whatif import size, sparse
-from perfcore.whatif.explain import explain, with_index_names
+from perfcore.whatif.explain import alike, explain, with_index_names
 from perfcore.whatif.expressions import expression_statistics
 from perfcore.whatif.planner import CachedPlanner, family, reading_part, tables_of, with_partitions
 from perfcore.whatif.safety import check_plannable
@@ -217,9 +217,7 @@ class Twin:
             raise TargetUnavailable(
                 f"{db.redact(self.target_dsn)} cannot be asked for a plan: {error}"
             ) from error
-        return Agreement(
-            target.total_cost, twin.total_cost, target.shape_hash == twin.shape_hash, self.advisory
-        )
+        return Agreement(target.total_cost, twin.total_cost, alike(target, twin), self.advisory)
 
     def refresh(self, *, progress: Progress = _silent) -> bool:
         """Take over what changed on the target since; say whether anything did."""
@@ -501,16 +499,17 @@ class Twin:
     def _describe(self, index: IndexDefinition, name: str) -> None:
         """Give a new index its estimated size and rows, and its table its own back."""
         table = self.source.relation(index.schema, index.table)
+        assert table is not None
+        # Asked first: a question reads pages of the new index, which must be out when it changes.
+        rows, estimate = self._rows(index), self.index_bytes(index)
+        rows = max(0.0, table.rows) if rows is None else rows
         row = self._super.execute(
             db.query("twin_evict_relation"), {"schema": index.schema, "relation": name}
         ).fetchone()
-        assert row is not None and table is not None
-        estimate = self.index_bytes(index)
+        assert row is not None
         path = self._cluster.data_directory / row[0]
         pages = estimate // sparse.PAGE
         sparse.resize(path, max(estimate, path.stat().st_size))
-        rows = self._rows(index)
-        rows = max(0.0, table.rows) if rows is None else rows
         height = size.index_height(self.source.catalog, index, pages, rows)
         sparse.write_btree_levels(path, height)
         self._write_gin(index, path, rows)
