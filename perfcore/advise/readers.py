@@ -77,7 +77,11 @@ def _is_gin(suggestion: Suggestion) -> bool:
 def _drop(suggestion: Suggestion) -> Placed:
     if suggestion.finding.kind == "invalid_index":
         return Placed(Reader.RUN_NOW, "no query can use an invalid index, so none loses it")
-    return Placed(Reader.DECISION, "a query that is rarely run, or runs on a replica, may need it")
+    if suggestion.finding.kind == "unused_index":
+        return Placed(
+            Reader.DECISION, "a query that is rarely run, or runs on a replica, may need it"
+        )
+    return Placed(Reader.DECISION, "an index goes, and what it served is left to another one")
 
 
 def _application(suggestion: Suggestion) -> Placed:

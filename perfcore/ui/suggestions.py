@@ -192,8 +192,8 @@ def rejected(found: Sequence[StoredRejection]) -> None:
         parts.table(
             shown,
             {
-                "index": parts.text("Index", width=250),
-                "reason": parts.text("Rejected, because", width=330),
+                "index": parts.text("Index", width=300),
+                "reason": parts.text("Rejected, because", width=290),
                 "index_bytes": parts.text("Size", "By our own estimate.", width=80),
                 "saved_s": parts.number(
                     "Would save", "%,.1f s/h", "It alone, by the planner.", width=90

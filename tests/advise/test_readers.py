@@ -67,7 +67,7 @@ def test_what_changes_the_application_needs_a_developer(suggestion: Suggestion) 
         (replace(INDEX, ddl=ORDERS.ddl(concurrently=False)), "blocks writes"),
         (replace(INDEX, ddl=f"{ORDERS.ddl()};\nDROP INDEX public.i"), "drops an index"),
         (other("drop_index", "DROP INDEX CONCURRENTLY i", "unused_index"), "replica"),
-        (other("drop_index", "DROP INDEX CONCURRENTLY i", "duplicate_index"), "replica"),
+        (other("drop_index", "DROP INDEX CONCURRENTLY i", "duplicate_index"), "another one"),
         (other("setting", "ALTER SYSTEM SET shared_buffers = '4GB'"), "memory or plans"),
         (other("setting"), "memory or plans"),
         (other("maintenance", "VACUUM FULL public.orders"), "lock or rewrite"),
