@@ -184,7 +184,11 @@ class RewriteAdvice:
             endpoints=endpoint_gains(self.endpoints, (gain,)),
             caveats=(rewrite.obligation, *self._advisory()),
             rewritten_sql=rewrite.sql,
-            verify="Run both wordings on the same rows in a trial: it compares what they return.",
+            verify=(
+                "Run both wordings on a copy with the same values and compare the rows and the "
+                "times. Once it is released, the new one is a statement of its own on the page "
+                "Queries."
+            ),
         )
 
     def _advisory(self) -> tuple[str, ...]:
