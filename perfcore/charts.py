@@ -242,7 +242,7 @@ def _cache_marks(
         first, last = float(refused.min()), float(curve["x"].max())
         shapes.append({**span, "x0": first, "x1": last, "fillcolor": _faded(RED, 0.1),
                        "line": {"width": 0}})  # fmt: skip
-        notes.append(_mark(last, 0.5, "right", "results change faster", RED))
+        notes.append(_mark(first, 0.97, "left", "stale too often", RED))
     if chosen is not None:
         shapes.append({"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": chosen,
                        "x1": chosen, "line": {"color": ORANGE, "width": 2}})  # fmt: skip

@@ -254,7 +254,7 @@ def test_a_caches_curve_marks_what_is_suggested_and_shades_what_is_refused() -> 
     assert figure["data"][0]["y"] == [0.0, 25.0, 50.0, 75.0]
     assert "<b>" not in "".join(figure["data"][0]["text"])
     # Annotations on a log axis stand at the logarithm.
-    assert [note["x"] for note in figure["layout"]["annotations"]] == [3.0, 1.0]
+    assert [note["x"] for note in figure["layout"]["annotations"]] == [2.0, 1.0]
 
 
 def test_a_caches_curve_without_a_suggestion_has_no_marks() -> None:

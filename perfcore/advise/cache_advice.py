@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perfcore.advise import caching
@@ -21,6 +22,7 @@ from perfcore.types import (
     WorkloadStatement,
 )
 
+TIME_LIMIT_S = 8.0
 MIN_REFERENCES = 50
 MIN_SPAN_S = 60.0
 MIN_HIT_RATE = 0.2
@@ -38,6 +40,7 @@ _CLOCK = re.compile(
     r"current_(?:date|time|timestamp)\b|local(?:time|timestamp)\b)",
     re.IGNORECASE,
 )
+_NOTHING_TO_KEEP = "none of its statements may be kept, or too little is known of them"
 _NO_STREAM = (
     "This is a guess from the statement's text: no reference stream of it has come from an "
     "application, or not enough yet. With one it is replayed."
@@ -82,8 +85,12 @@ def advise_caches(
     endpoints: Endpoints | None = None,
     options: Options | None = None,
     unseen_writes: UnseenWrites | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> CacheAdvice:
     """Return what caches would save, the statement that takes most time first.
+
+    What there was no time for has that as its reason; the next round begins with the dearest again.
 
     `unseen_writes` are those of the server's own counters: where a table was written and no hook
     saw it, its results changed all the same.
@@ -91,6 +98,8 @@ def advise_caches(
     this = _Round(
         catalog, workload, stream, endpoints or {}, options or Options(), unseen_writes or {}
     )
+    until = clock() + time_limit_s
+    this.is_over = lambda: clock() >= until
     return this.run()
 
 
@@ -102,23 +111,23 @@ class _Round:
     endpoints: Endpoints
     options: Options
     unseen_writes: UnseenWrites
+    is_over: Callable[[], bool] = lambda: False
     changes: dict[int, Floats] = field(default_factory=dict)  # by fingerprint, as replayed
 
     def run(self) -> CacheAdvice:
         self.shapes = {s.fingerprint: self._shape(s) for s in self.workload if self._is_seen(s)}
-        spent = self._spent_ms()
+        self.spent_ms = self._spent_ms()
         statements = [
             s for s in self.workload if s.fingerprint in self.stream.calls and self._reads(s)
         ]
-        statements.sort(key=lambda s: (-spent.get(s.fingerprint, 0.0), s.fingerprint))
+        statements.sort(key=lambda s: (-self.spent_ms.get(s.fingerprint, 0.0), s.fingerprint))
         suggestions, replays = [], []
         for statement in statements[:_MOST_STATEMENTS]:
             replay = self._statement(statement)
             replays.append(replay)
             if replay.is_suggested and replay.curves and replay.curves.best:
                 suggestions.append(self._suggestion(statement, replay, replay.curves.best))
-        known = {s.fingerprint: s for s in statements}
-        return CacheAdvice(tuple(suggestions), (*replays, *self._endpoints(known)))
+        return CacheAdvice(tuple(suggestions), (*replays, *self._endpoints()))
 
     def _reads(self, statement: WorkloadStatement) -> bool:
         """Say whether it reads anything: version() and its like are nobody's concern."""
@@ -152,11 +161,11 @@ class _Round:
         mine = self.stream.references.where(self.stream.references.fingerprint == fp)
         places = dict.fromkeys(self.stream.endpoints[n][1] for n in mine.endpoint.tolist())
         base = CacheReplay(
-            statement.text, self._per_hour(self._spent_ms().get(fp, 0.0)), "", fp,
+            statement.text, self._per_hour(self.spent_ms.get(fp, 0.0)), "", fp,
             statement.queryid, endpoints=tuple(p for p in places if p != "(unattributed)"),
         )  # fmt: skip
         never = _never(statement, shape)
-        reason = never or self._too_little(fp, mine)
+        reason = never or self._too_little(fp, mine) or self._too_late()
         if reason or shape is None:
             return replace(base, reason=reason, is_judged=bool(never))
         self.changes[fp] = self._changes(shape)
@@ -188,6 +197,9 @@ class _Round:
                 f"min of the stream; {MIN_REFERENCES} in at least a minute are wanted"
             )
         return ""
+
+    def _too_late(self) -> str:
+        return "the round's time was over before it was its turn" if self.is_over() else ""
 
     def _changes(self, shape: StatementShape) -> Floats:
         """Return when the results of a read may have changed."""
@@ -244,7 +256,7 @@ class _Round:
 
     # Endpoints
 
-    def _endpoints(self, known: Mapping[int, WorkloadStatement]) -> list[CacheReplay]:
+    def _endpoints(self) -> list[CacheReplay]:
         """Replay the reads of each endpoint that has statements which may be kept."""
         refs = self.stream.references
         spent = [
@@ -253,22 +265,18 @@ class _Round:
             if self.stream.endpoints[n][1] != "(unattributed)"
         ]
         spent.sort(key=lambda pair: (-pair[0], pair[1]))
-        return [self._endpoint(n, ms, known) for ms, n in spent[:_MOST_ENDPOINTS] if ms > 0]
+        return [self._endpoint(n, ms) for ms, n in spent[:_MOST_ENDPOINTS] if ms > 0]
 
-    def _endpoint(
-        self, place: int, spent_ms: float, known: Mapping[int, WorkloadStatement]
-    ) -> CacheReplay:
+    def _endpoint(self, place: int, spent_ms: float) -> CacheReplay:
         service, endpoint = self.stream.endpoints[place]
         every = self.stream.references
         mine = every.where(every.endpoint == place)
         base = CacheReplay(endpoint, self._per_hour(spent_ms), "", service=service)
-        fps = [int(fp) for fp in set(mine.fingerprint.tolist())]
+        fps = [int(fp) for fp in sorted(set(mine.fingerprint.tolist()))]
         reads = {fp: float((mine.calls * mine.weight)[mine.fingerprint == fp].sum()) for fp in fps}
-        able = sorted(fp for fp in fps if fp in self.changes)
-        if not able:
-            return replace(
-                base, reason="none of its statements may be kept, or too little is known"
-            )
+        able = [fp for fp in fps if fp in self.changes]
+        if reason := self._too_late() if able else _NOTHING_TO_KEEP:
+            return replace(base, reason=reason)
         curves = Replay(
             mine,
             reads,

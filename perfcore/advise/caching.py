@@ -140,7 +140,8 @@ def _weight_of_smaller_before(values: Ints, weight: Floats) -> Floats:
     """Return for each place the weight of those before it that hold a smaller value."""
     if len(values) <= _BLOCK:
         smaller = np.tril(values[None, :] < values[:, None], -1)
-        return smaller @ weight if len(values) else np.zeros(0)
+        found: Floats = (smaller * weight).sum(axis=1)
+        return found
     middle = len(values) // 2
     left, right = values[:middle], values[middle:]
     order = np.argsort(left, kind="stable")

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 VERSION = 1
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_COLUMNS = ("statement", "endpoint", "key", "at_ms", "count", "duration_us")
+Bools = NDArray[np.bool_]
+MOST_ROWS = 100_000  # that a replay is worth the time of
+_MANY_KEYS, _HOT_KEYS = 64, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class References:
     def __len__(self) -> int:
         return len(self.at_s)
 
-    def where(self, chosen: NDArray[np.bool_]) -> References:
-        """Return some of the rows."""
+    def where(self, chosen: Bools | Ints) -> References:
+        """Return the chosen rows."""
         return References(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
@@ -99,35 +101,67 @@ class _Columns:
     def _place(places: dict[Any, int], name: Any) -> int:
         return places.setdefault(name, len(places))
 
-    def references(self) -> References:
+    def references(self, most: int) -> References:
         """Return the rows by time, each statement at the one rate that all of its keys have."""
         fingerprint = np.array(self.rows["fingerprint"], dtype=np.int64)
         key = np.array(self.rows["key"], dtype=np.uint64)
+        calls = np.array(self.rows["count"], dtype=np.int64)
         known, place = np.unique(fingerprint, return_inverse=True)
-        level = np.array([self.levels[int(fp)] for fp in known], dtype=np.uint64)[place]
-        # A shift by all 64 bits is not defined.
-        position = np.where(level > 0, key >> (np.uint64(64) - np.maximum(level, 1)), 0)
+        levels = np.array([self.levels[int(fp)] for fp in known], dtype=np.uint64)
         is_hot = np.isin(key, np.array(sorted(self.hot), dtype=np.uint64))
+        kept = is_hot | _is_kept(key, levels[place])
+        if kept.sum() > most:
+            is_many, hottest = _with_many_keys(place, key, calls, len(known))
+            is_hot |= hottest
+            while kept.sum() > most and levels.max(initial=0) < 40 and is_many.any():
+                levels[is_many] += np.uint64(1)
+                kept = is_hot | _is_kept(key, levels[place])
         every = References(
             fingerprint,
             np.array(self.rows["endpoint"], dtype=np.int64),
             np.array(self.rows["process"], dtype=np.int64),
             np.unique(key, return_inverse=True)[1].astype(np.int64),
             np.array(self.rows["at_s"], dtype=np.float64),
-            np.array(self.rows["count"], dtype=np.int64),
+            calls,
             np.array(self.rows["duration_us"], dtype=np.float64) / 1000,
-            np.where(is_hot, 1.0, np.exp2(level.astype(np.float64))),
+            np.where(is_hot, 1.0, np.exp2(levels[place].astype(np.float64))),
         )
-        kept = every.where((position == 0) | is_hot)
-        order = np.argsort(kept.at_s, kind="stable")
-        return References(*(getattr(kept, name)[order] for name in kept.__slots__))
+        order = np.argsort(every.at_s, kind="stable")
+        return every.where(order[kept[order]])
 
 
-def unpacked(rows: Iterable[tuple[datetime, str, str, bytes]]) -> ReferenceStream:
+def _is_kept(key: NDArray[np.uint64], level: NDArray[np.uint64]) -> Bools:
+    """Say which keys are among the one in 2 ** level."""
+    # A shift by all 64 bits is not defined.
+    position = key >> (np.uint64(64) - np.maximum(level, np.uint64(1)))
+    kept: Bools = (level == 0) | (position == 0)
+    return kept
+
+
+def _with_many_keys(
+    place: Ints, key: NDArray[np.uint64], calls: Ints, statements: int
+) -> tuple[Bools, Bools]:
+    """Return which statements can do with fewer keys, and the rows of their most used ones."""
+    is_many = np.zeros(statements, dtype=np.bool_)
+    is_hot = np.zeros(len(key), dtype=np.bool_)
+    for number in range(statements):
+        mine = np.flatnonzero(place == number)
+        keys, at = np.unique(key[mine], return_inverse=True)
+        if len(keys) > _MANY_KEYS:
+            is_many[number] = True
+            used = np.bincount(at, weights=calls[mine])
+            is_hot[mine] = np.isin(at, np.argsort(-used, kind="stable")[:_HOT_KEYS])
+    return is_many, is_hot
+
+
+def unpacked(
+    rows: Iterable[tuple[datetime, str, str, bytes]], most: int = MOST_ROWS
+) -> ReferenceStream:
     """Return the stream that these pieces hold: (started_at, service, process, content).
 
     While the stream ran, the rate of a statement may have fallen: of what was kept before, only
-    the keys count that were kept to the end.
+    the keys count that were kept to the end. Where there are more than `most` rows, statements
+    with many keys are sampled further.
     """
     columns = _Columns()
     starts: list[float] = []
@@ -139,7 +173,7 @@ def unpacked(rows: Iterable[tuple[datetime, str, str, bytes]]) -> ReferenceStrea
             continue
         columns.add(started_at, service, process, document)
         starts.append(started_at.timestamp())
-    references = columns.references()
+    references = columns.references(most)
     ends = [references.at_s[-1]] if len(references) else []
     return ReferenceStream(
         references,

@@ -236,6 +236,17 @@ def test_an_endpoint_is_replayed_as_a_whole() -> None:
     assert [s.statements[0].text for s in advice.suggestions] == [COUNT]
 
 
+def test_what_there_was_no_time_for_says_so() -> None:
+    ticks = iter([0.0, 0.0, 9.0, 9.0, 9.0])
+    texts = [statement(t, calls=3600, mean_ms=18.0) for t in (READ, COUNT)]
+    stream = a_stream((READ, twenty_keys()), (COUNT, twenty_keys()))
+    advice = advise_caches(CATALOG, texts, stream, clock=lambda: next(ticks))
+    judged = {r.name: r.is_judged for r in advice.replays if r.fingerprint}
+    assert sorted(judged.values()) == [False, True]
+    late = [r.reason for r in advice.replays if "time was over" in r.reason]
+    assert len(late) == 2  # of the one statement, and of the endpoint that runs the other
+
+
 def _reads(names: Sequence[str]) -> list[str]:
     return [f"SELECT {name} FROM products" for name in names]
 

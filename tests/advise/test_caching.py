@@ -22,7 +22,14 @@ from perfcore.advise.caching import (
     reuse_distances,
 )
 from perfcore.collect.stream import Stream, encoded
-from perfcore.store.read_streams import Floats, Ints, References, ReferenceStream, unpacked
+from perfcore.store.read_streams import (
+    MOST_ROWS,
+    Floats,
+    Ints,
+    References,
+    ReferenceStream,
+    unpacked,
+)
 
 FP, OTHER = 7, 8
 
@@ -115,7 +122,9 @@ def zipf(count: int = 60_000, span_s: float = 3600.0) -> tuple[Ints, Floats]:
     return key.astype(np.int64), np.sort(chance.uniform(0, span_s, count))
 
 
-def streamed(key: Ints, at: Floats, references_per_s: float) -> ReferenceStream:
+def streamed(
+    key: Ints, at: Floats, references_per_s: float, most: int = MOST_ROWS
+) -> ReferenceStream:
     """Send the reads through the collector's own stream, flushed each second."""
     stream = Stream(b"k", references_per_s)
     text = "SELECT * FROM t WHERE id = %s"
@@ -130,7 +139,7 @@ def streamed(key: Ints, at: Floats, references_per_s: float) -> ReferenceStream:
         chunk = stream.chunk(second * 10**9, second * 10**9, lambda context: "")
         if chunk is not None:
             rows.append((chunk.started_at, "shop", "p", chunk.content))
-    return unpacked(rows)
+    return unpacked(rows, most)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +161,23 @@ def test_a_sampled_stream_gives_the_curve_of_the_whole(
     assert max(by_entries) < bound
     assert part.keys == pytest.approx(whole.keys, rel=0.1)
     assert part.references <= share * whole.references
+
+
+def test_a_long_stream_is_sampled_further_before_it_is_replayed() -> None:
+    key, at = zipf(10_000, 450.0)
+    whole = replayed(references(key, at))
+    stream = streamed(key, at, 1000, most=5_000)
+    part = replayed(stream.references, stream.calls[FP], span_s=float(at.max()))
+    assert part.references <= 5_000
+    assert max(stream.references.weight) > 1
+    for mine, wanted in zip(part.by_ttl, whole.by_ttl, strict=True):
+        assert abs(mine.hit_rate - wanted.hit_rate) < 0.08
+
+
+def test_a_long_stream_of_few_keys_stays_whole() -> None:
+    key = np.arange(2_000) % 60
+    stream = streamed(key, np.linspace(0.1, 400, 2_000), 1000, most=100)
+    assert len(stream.references) == 2_000
 
 
 def test_longer_and_larger_hit_more() -> None:
