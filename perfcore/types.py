@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -234,6 +235,10 @@ class IndexInfo:
     descending: tuple[bool, ...] = ()
     opclasses: tuple[str, ...] = ()
     parent: str = ""  # schema.index of the partitioned table that it is a part of
+
+    def rebuild(self) -> str:
+        """Return the statement that builds it anew while writes go on."""
+        return re.sub(r"^(CREATE (?:UNIQUE )?INDEX) ", r"\1 CONCURRENTLY ", self.definition)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,8 @@ class _Round:
         self.options = options
         self.endpoints = endpoints
         self.planner = planner
-        self.book = CostBook(planner, options.time_limit_s, clock)
+        rows = {t.name: rows_of(t) for t in catalog.tables}
+        self.book = CostBook(planner, options.time_limit_s, clock, rows)
         ordered = sorted(workload, key=lambda s: (-s.total_exec_time_ms, s.fingerprint, s.queryid))
         self.reads = [_read(s, catalog) for s in ordered]
         known = [(r.statement, r.shape) for r in self.reads if r.shape is not None]

@@ -98,6 +98,9 @@ class Configurations:
         plan = self.book.plan(work.text, indexes)
         cost = self.book.cost(work.text, indexes)
         if plan is None or cost is None:
+            possible = available - self._impossible(work, available)
+            if possible < available:
+                return self.ask(number, possible)
             return frozenset(), work.base_cost
         used = frozenset(i.digest for i in indexes if plan.uses_index(i.name))
         if used:
@@ -105,6 +108,14 @@ class Configurations:
         if cost > work.base_cost * (1 + self.options.max_regression):
             self.banned |= used
         return used, cost
+
+    def _impossible(self, work: Work, available: Configuration) -> Configuration:
+        """Find and remember the indexes that cannot exist: one of them fails a whole set."""
+        for digest in sorted(available):
+            index = self.candidates[digest].index
+            if self.book.plan(work.text, [index]) is None:
+                self.book.failures[digest] = self.book.why_failed(work.text, [index])
+        return available & self.book.failures.keys()
 
     def learn(self, chosen: Configuration) -> bool:
         """Ask the planner about a solution; return whether it knew anything new."""

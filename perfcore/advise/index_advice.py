@@ -258,7 +258,7 @@ class IndexAdvice:
             evidence=Evidence.ESTIMATED,
             saved_ms_per_hour=0.0,
             ddl=name,
-            undo=existing.definition.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1),
+            undo=existing.rebuild(),
             index_bytes=existing.index_bytes,
             risk="First create the new one; statements outside of the workload were not asked.",
         )

@@ -212,7 +212,7 @@ def _suggestion(
         f"One index, {columns}, is found by what either serves, and is written once where two are "
         "now. First it is built, then the two are dropped: at no moment is a search without one.",
         ddl=STEP.join([index.ddl(name=name), drop_sql(first), drop_sql(second)]),
-        undo=STEP.join([first.definition, second.definition, index.undo(name=name)]),
+        undo=STEP.join([first.rebuild(), second.rebuild(), index.undo(name=name)]),
         index_bytes=merged.saved_bytes,  # as of a drop: what it gives back
         write_cost=relief(writes.rate(table.qualified_name)),
         present=f"two indexes, {size_words(merged.present_bytes)}",

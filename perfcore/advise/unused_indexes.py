@@ -190,7 +190,7 @@ class Drops:
             finding,
             reason,
             ddl=drop_sql(index),
-            undo=index.definition,
+            undo=index.rebuild(),
             index_bytes=index.index_bytes,
             write_cost=relief(self.writes.rate(table.qualified_name)),
             present=size_words(index.index_bytes),

@@ -136,7 +136,24 @@ def writes_of(
             columns = updated.setdefault(name, {})
             columns[column] = columns.get(column, 0.0) + rows
     hot = {n: _with_hot(r, catalog, n) for n, r in seen.items()}
-    return Writes({**hot, **(measured or {})}, updated)
+    return Writes({**hot, **_of_parents(measured or {}, catalog), **(measured or {})}, updated)
+
+
+def _of_parents(measured: Mapping[str, WriteRate], catalog: Catalog) -> dict[str, WriteRate]:
+    """Return what is written to partitioned tables: all that is written to their partitions."""
+    rates = {}
+    for table in catalog.tables:
+        if table.kind == "p":
+            parts = [measured.get(t.qualified_name) for t in catalog.leaves(table)]
+            known = [p for p in parts if p is not None]
+            if known:
+                rates[table.qualified_name] = WriteRate(
+                    sum(p.inserts for p in known),
+                    sum(p.updates for p in known),
+                    sum(p.hot_updates for p in known),
+                    sum(p.deletes for p in known),
+                )
+    return rates
 
 
 def _added(rate: WriteRate, command: str, rows: float) -> WriteRate:
