@@ -83,7 +83,9 @@ def reserved_bytes(index: IndexDefinition, index_bytes: int, catalog: Catalog) -
         return round(index_bytes * 1.25)
     if index.predicate:
         return round(index_bytes * 1.2)
-    return round(index_bytes * (1.15 if _shares_keys(index, catalog) else 1.02))
+    if index.method == "btree" and not index.include:
+        return round(index_bytes * (1.15 if _shares_keys(index, catalog) else 1.05))
+    return round(index_bytes * 1.03)
 
 
 def _shares_keys(index: IndexDefinition, catalog: Catalog) -> bool:

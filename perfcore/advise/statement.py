@@ -213,7 +213,8 @@ def read_statement(text: str, catalog: Catalog) -> StatementShape:
         for query in (_as_query(tree), *_inner_writes(tree)):
             for scope in traverse_scope(query):
                 reader.read(scope)
-    except (SqlglotError, RecursionError) as error:
+    # Of a tree that nobody foresaw the parser's own helpers ask for what is not there.
+    except (SqlglotError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise Unparsable(str(error).split("\n")[0][:200]) from error
     return StatementShape(
         command=command,
@@ -250,7 +251,8 @@ def _name(text: str) -> exp.Identifier:
 def _inner_writes(tree: exp.Expr) -> Iterator[exp.Expr]:
     """Yield the search of each UPDATE or DELETE inside a WITH."""
     for node in tree.find_all(exp.Update, exp.Delete):
-        if node is not tree:
+        # The branches of a MERGE are writes without a table of their own.
+        if node is not tree and isinstance(node.this, exp.Table):
             yield _as_query(node)
 
 
