@@ -412,7 +412,9 @@ class _Maker:
         for predicate in self.use.predicates:
             column = self._column(predicate.key)
             test = column and (
-                _null_test(predicate, column, 1) or _truth_test(predicate, column, 1)
+                _null_test(predicate, column, 1)
+                or _truth_test(predicate, column, 1)
+                or _list_test(predicate, column)
             )
             if column and test:
                 tests.setdefault(predicate.key, (test, _share_of(predicate, column)))

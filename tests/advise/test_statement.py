@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +15,7 @@ from perfcore.advise.statement import (
     plannable,
     read_statement,
 )
-from perfcore.types import Catalog, ColumnInfo, TableInfo
+from perfcore.types import Catalog, ColumnInfo, TableInfo, ViewInfo
 
 
 def _table(name: str, **columns: str) -> TableInfo:
@@ -182,3 +183,72 @@ def test_texts_are_made_plannable(text: str, expected: str) -> None:
 def test_the_first_word_is_found_behind_comments() -> None:
     assert first_word("/* app */ -- x\n (select 1)") == "select"
     assert first_word("") == ""
+
+
+# What is inside of views and writes
+
+VIEWED = replace(
+    CATALOG,
+    views=(
+        ViewInfo(
+            "public",
+            "open_orders",
+            "SELECT o.id, o.customer_id, o.at FROM public.orders o WHERE o.status = 'open'::text;",
+        ),
+        ViewInfo(
+            "public", "newest", "SELECT id, customer_id FROM public.open_orders WHERE at > $1"
+        ),
+    ),
+)
+
+
+def found_in(text: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for use in read_statement(text, VIEWED).uses:
+        keys = {p.key.expression for p in use.predicates} | {j.key.expression for j in use.joins}
+        found.setdefault(use.table, set()).update(keys)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT * FROM open_orders WHERE customer_id = $1", {"orders": {"customer_id", "status"}}),
+        (
+            "SELECT * FROM newest n WHERE n.customer_id = 3",
+            {"orders": {"customer_id", "status", "at"}},
+        ),
+        (
+            "WITH gone AS (DELETE FROM items WHERE product_id = 7 RETURNING id) "
+            "SELECT count(*) FROM gone",
+            {"items": {"product_id"}},
+        ),
+        ("INSERT INTO items SELECT * FROM items WHERE order_id = $1", {"items": {"order_id"}}),
+        (
+            "MERGE INTO orders o USING items i ON o.id = i.order_id "
+            "WHEN MATCHED THEN UPDATE SET n = 1 WHEN NOT MATCHED THEN DO NOTHING",
+            {"orders": {"id"}, "items": {"order_id"}},
+        ),
+        ("SELECT * FROM orders WHERE (customer_id, status) IN ((5, 'a'), (7, 'b'))",
+         {"orders": {"customer_id", "status"}}),
+    ],
+)  # fmt: skip
+def test_what_is_read_inside(text: str, expected: dict[str, set[str]]) -> None:
+    assert found_in(text) == expected
+
+
+def test_a_list_of_constants_is_kept() -> None:
+    (use,) = shape("SELECT * FROM orders WHERE status IN ('open', 'late') AND n IN ($1, 2)").uses
+    assert [p.literals for p in use.predicates] == [("'open'", "'late'"), ()]
+
+
+def test_both_ends_of_a_column_are_an_order() -> None:
+    (use,) = shape("SELECT min(at), max(at) FROM orders").uses
+    assert [o.key.expression for o in use.order_by] == ["at"] and use.has_limit
+    (apart,) = shape("SELECT min(at), max(n) FROM orders").uses
+    assert not apart.order_by
+
+
+def test_a_unit_of_time_stays_as_it_is_spelled() -> None:
+    text = "SELECT * FROM orders WHERE date_trunc('month', at) = $1"
+    assert predicates(text) == [("date_trunc('month', at)", "=")]

@@ -1,0 +1,78 @@
+"""Which indexes are worth asking the planner about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from perfcore.advise.candidates import propose
+from perfcore.advise.statement import read_statement
+from perfcore.types import Catalog, ColumnInfo, IndexInfo, TableInfo
+
+COLUMNS = (
+    ColumnInfo("id", "bigint", True, 8, 0.0, -1.0, 1.0),
+    ColumnInfo("owner", "integer", True, 4, 0.0, 5000.0, 0.0),
+    ColumnInfo("kind", "text", True, 8, 0.0, 3.0, 0.1, ("q", "a", "w"), (0.4, 0.58, 0.02)),
+    ColumnInfo("deleted_at", "date", False, 4, 0.9, 300.0, 0.0),
+    ColumnInfo("answer_id", "bigint", False, 8, 0.8, -0.2, 0.0),
+    ColumnInfo("at", "date", True, 4, 0.0, 900.0, 0.999),
+    ColumnInfo("slug", "text", True, 40, 0.0, -1.0, 0.0),
+    ColumnInfo("title", "text", True, 60, 0.0, -0.9, 0.0),
+)
+PRIMARY = IndexInfo(
+    1, "public", "posts", "posts_pkey", "", "btree", ("id",), (), "", True, True, True, False,
+    True, 10**7, 5,
+)  # fmt: skip
+POSTS = TableInfo(0, "public", "posts", 1e6, 5 * 10**7, COLUMNS, (PRIMARY,), live_rows=10**6)
+CATALOG = Catalog(180000, "forum", datetime(2026, 1, 1, tzinfo=UTC), (POSTS,), None, ("pg_trgm",))
+
+
+def proposed(where: str, select: str = "title") -> list[str]:
+    shape = read_statement(f"SELECT {select} FROM posts WHERE {where}", CATALOG)
+    found = propose(shape, CATALOG, min_table_rows=1).candidates
+    return [c.index.body().partition(" USING ")[2].replace('"', "") for c in found]
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        # Neither test alone leaves little, both together do.
+        (
+            "kind = 'q' AND deleted_at IS NULL ORDER BY at DESC LIMIT 5",
+            "btree (at DESC) WHERE kind = 'q' AND deleted_at IS NULL",
+        ),
+        ("kind IN ('q', 'w') AND owner = $1", "btree (owner) WHERE kind IN ('q', 'w')"),
+        ("answer_id = $1", "btree (answer_id) WHERE answer_id IS NOT NULL"),
+        ("at > $1", "brin (at) WITH (pages_per_range = 8)"),
+        ("at = $1 AND owner = 5", "brin (at) WITH (pages_per_range = 8)"),
+        ("slug = $1", "hash (slug)"),
+        ("title ILIKE 'abc%'", "gin (title gin_trgm_ops)"),
+        ("title LIKE 'abc%'", "btree (title text_pattern_ops)"),
+    ],
+)
+def test_proposed(where: str, wanted: str) -> None:
+    assert wanted in proposed(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "unwanted"),
+    [
+        ("title ILIKE 'abc%'", "text_pattern_ops"),  # no order of the text serves it
+        ("id = $1", "INCLUDE"),  # beside the primary key
+        ("id = $1", "brin"),
+        ("owner = $1", "hash"),  # equal values share, and it is narrow
+        ("kind = 'a' AND deleted_at IS NOT NULL", "kind = 'x'"),
+    ],
+)
+def test_not_proposed(where: str, unwanted: str) -> None:
+    assert not [p for p in proposed(where) if unwanted in p]
+
+
+def test_columns_that_join_the_same_table_come_together() -> None:
+    shape = read_statement(
+        "SELECT p.title FROM posts p JOIN posts q ON q.owner = p.owner AND q.at = p.at", CATALOG
+    )
+    found = propose(shape, CATALOG, min_table_rows=1).candidates
+    keys = {tuple(k.expression for k in c.index.keys) for c in found}
+    assert ("owner", "at") in keys
