@@ -67,6 +67,7 @@ class Proposed:
     what_if_calls: int
     elapsed_s: float
     promised: dict[str, float] = field(default_factory=dict)  # cost by statement
+    bound_cost: float | None = None  # no set of its candidates brings the cost lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ def _compare(name: str, dsn: str, folder: Path, options: argparse.Namespace) -> 
             if strategy == "perfcore":
                 _print_promises(found, before, after, items, budget_mb)
     table(
-        ("strategy", "indexes", "MB on disk", "promised cost", "planner's cost", "executed",
-         "plans", "seconds"),
+        ("strategy", "indexes", "MB on disk", "bound", "promised cost", "planner's cost",
+         "executed", "plans", "seconds"),
         rows,
     )  # fmt: skip
 
@@ -162,10 +163,12 @@ def _row(
 ) -> tuple[str, ...]:
     whole, whole_s = before.cost(items), before.time_s(items)
     promised = found.promised_cost if found else None
+    bound = found.bound_cost if found else None
     return (
         shown,
         str(count),
         f"{after.index_bytes / 1e6:.1f}",
+        "" if bound is None else _less(bound, whole),
         "" if promised is None else _less(promised, whole),
         _less(after.cost(items), whole) if found else f"{whole:,.0f}",
         _less(after.time_s(items), whole_s) if found and whole_s else f"{whole_s:,.1f} s",
@@ -276,6 +279,7 @@ def _perfcore(
         account.what_if_calls,
         account.elapsed_s,
         {s.id: s.cost_after for s in account.statements if s.cost_after is not None},
+        account.bound_cost,
     )
 
 

@@ -35,6 +35,7 @@ class Configurations:
     unknown: list[list[tuple[Configuration, float]]] = field(default_factory=list)
     banned: set[str] = field(default_factory=set)  # make some statement dearer than allowed
     narrowed: set[str] = field(default_factory=set)  # for which less does as well
+    _mine: dict[int, tuple[tuple[int, int], Configuration]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.costs = [{frozenset(): work.base_cost} for work in self.works]
@@ -42,12 +43,18 @@ class Configurations:
 
     def of(self, number: int) -> Configuration:
         """Return the candidates that a plan of the statement may use."""
-        work = self.works[number]
-        return frozenset(
-            digest
-            for digest, candidate in self.candidates.items()
-            if work.may_use(candidate.index) and digest not in self.book.failures
-        )
+        # Merging adds candidates, and the planner refuses some.
+        extent = len(self.candidates), len(self.book.failures)
+        known = self._mine.get(number)
+        if known is None or known[0] != extent:
+            work = self.works[number]
+            mine = frozenset(
+                digest
+                for digest, candidate in self.candidates.items()
+                if work.may_use(candidate.index) and digest not in self.book.failures
+            )
+            known = self._mine[number] = extent, mine
+        return known[1]
 
     def explore(self, progress: Callable[[float], None]) -> None:
         """Learn how the statements would use their candidates, all together, alone, and some.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from perfcore.advise import findings
 from perfcore.advise.candidates import Candidate, Proposal, redundant_with
@@ -54,7 +55,7 @@ class IndexAdvice:
     options: Options
     plans: dict[str, SuggestionPlans] = field(default_factory=dict)  # by suggestion_id
 
-    @property
+    @cached_property
     def chosen(self) -> Configuration:
         return frozenset(c.index.digest for c in self.selection.chosen)
 
@@ -280,17 +281,33 @@ class IndexAdvice:
                     self._why_rejected(digest),
                     tuple(sorted(proposed[digest])),
                     self.book.index_bytes(index),
-                    max(0.0, self._saved(frozenset([digest]))),
+                    max(0.0, self._saved_alone(digest)),
                 )
             )
         found.sort(key=lambda r: (-r.saved_ms_per_hour, r.index.name))
         return tuple(found[:_MOST_REJECTIONS])
 
-    def _saved(self, chosen: Configuration) -> float:
+    @cached_property
+    def _users(self) -> Mapping[str, Sequence[int]]:
+        """Return by candidate the places of the statements some plan of which used it."""
+        users: dict[str, list[int]] = {}
+        for number, costs in enumerate(self.known.costs):
+            for digest in frozenset().union(*costs):
+                users.setdefault(digest, []).append(number)
+        return users
+
+    def _saved_alone(self, digest: str) -> float:
+        return sum(self._saved(n, frozenset([digest])) for n in self._users.get(digest, ()))
+
+    def _saved_more(self, digest: str) -> float:
+        """Return what it saves beside the chosen ones."""
         return sum(
-            self.known.saved_ms_per_hour(n, self.known.best(n, chosen)[1])
-            for n in range(len(self.works))
+            self._saved(n, self.chosen | {digest}) - self._saved(n, self.chosen)
+            for n in self._users.get(digest, ())
         )
+
+    def _saved(self, number: int, indexes: Configuration) -> float:
+        return self.known.saved_ms_per_hour(number, self.known.best(number, indexes)[1])
 
     def _why_rejected(self, digest: str) -> str:
         if digest in self.book.failures:
@@ -306,13 +323,13 @@ class IndexAdvice:
                 f"It saves at most {100 * gain:.0f} % of a statement's cost, less than "
                 f"{100 * self.options.min_gain:.0f} %."
             )
-        saved, kept = self._saved(frozenset([digest])), self._writes(digest)
+        saved, kept = self._saved_alone(digest), self._writes(digest)
         if saved <= kept:
             return f"Its writes take {kept:,.0f} ms an hour, and it saves {saved:,.0f}."
         return self._why_outbid(digest, saved)
 
     def _why_outbid(self, digest: str, saved: float) -> str:
-        more = self._saved(self.chosen | {digest}) - self._saved(self.chosen)
+        more = self._saved_more(digest)
         rival = self._rival(digest)
         if rival is not None and more < max(_NOTICED * saved, self.options.min_saved_ms_per_hour):
             return f"{columns_words(self.candidates[rival].index)} does its work."
@@ -337,9 +354,9 @@ class IndexAdvice:
         """Return the largest share of a statement's cost that a plan with it saves."""
         return max(
             (
-                1 - cost / work.base_cost
-                for work, costs in zip(self.works, self.known.costs, strict=True)
-                for used, cost in costs.items()
+                1 - cost / self.works[number].base_cost
+                for number in self._users.get(digest, ())
+                for used, cost in self.known.costs[number].items()
                 if digest in used
             ),
             default=0.0,
@@ -348,9 +365,8 @@ class IndexAdvice:
     def _rival(self, digest: str) -> str | None:
         """Return the chosen index that serves the statement which this one would help most."""
         best: tuple[float, str] | None = None
-        for number in range(len(self.works)):
-            _, cost = self.known.best(number, frozenset([digest]))
-            saved = self.known.saved_ms_per_hour(number, cost)
+        for number in self._users.get(digest, ()):
+            saved = self._saved(number, frozenset([digest]))
             used, _ = self.known.best(number, self.chosen)
             same = [d for d in sorted(used) if self._table(d) == self._table(digest)]
             if saved > 0 and same and (best is None or saved > best[0]):
