@@ -67,7 +67,7 @@ class Proposed:
     what_if_calls: int
     elapsed_s: float
     promised: dict[str, float] = field(default_factory=dict)  # cost by statement
-    bound_cost: float | None = None  # no set of its candidates brings the cost lower
+    bound_cost: float | None = None  # no set of its candidates brings cost and writes lower
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ class Advice:
     plans: tuple[SuggestionPlans, ...] = ()  # at most one pair a suggestion
     saved_ms_per_hour: float = 0.0  # by the indexes together, less their writes
     bound_ms_per_hour: float | None = None  # what no set of the candidates can save more than
+    weighed: frozenset[int] = frozenset()  # fingerprints of the statements that this counts
+    write_ms_per_hour: float = 0.0  # what keeping the new indexes costs
 
 
 def advise(
@@ -196,6 +198,8 @@ class _Round:
             rejections=indexes.rejections(),
             saved_ms_per_hour=selection.saved_ms_per_hour,
             bound_ms_per_hour=selection.bound_ms_per_hour,
+            weighed=frozenset(w.statement.fingerprint for w in self.works),
+            write_ms_per_hour=sum(s.write_ms_per_hour for s in suggestions),
         )
 
     def _index_advice(self, optimum: Optimum, selection: Selection) -> IndexAdvice:
@@ -323,7 +327,17 @@ class _Round:
                     found += remedies.for_statement(read.statement, read.shape)
                 except OutOfTime:
                     self.out_of_time = True
+        if self.options.storage_budget_bytes is not None:
+            found = [_without_index(s) for s in found]
         return list({s.suggestion_id: s for s in found}.values())
+
+
+def _without_index(suggestion: Suggestion) -> Suggestion:
+    """Leave an index that a rewrite needs to the reader: it has no place in the budget."""
+    if suggestion.kind != "rewrite" or not suggestion.ddl:
+        return suggestion
+    caveat = f"It needs what is not part of the budget: {suggestion.ddl}"
+    return replace(suggestion, ddl="", undo="", caveats=(*suggestion.caveats, caveat))
 
 
 def _read(statement: WorkloadStatement, catalog: Catalog) -> _Read:

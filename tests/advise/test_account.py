@@ -99,6 +99,8 @@ def test_the_account_is_whole(run: Any, shop_dsn: str) -> None:
         sum(s["calls"] * (s["cost_after"] or 0) for s in answer["statements"]), rel=1e-3
     )
     assert totals["cost_after"] < 0.5 * totals["cost_before"]
+    paid = totals["cost_after"] + totals["write_cost"]
+    assert 0 < totals["lower_bound_cost"] <= paid * 1.001
     assert totals["index_bytes"] == sum(s["index_bytes"] for s in indexes) <= 100e6
     assert totals["what_if_calls"] > 10 and totals["cache_hits"] > 10
     assert not totals["stopped_early"]
