@@ -431,12 +431,17 @@ class _Reader:
     def rows(self, name: str, schema: str | None = None, **given: Any) -> list[dict[str, Any]]:
         text: Any = query(name, self.version or self.connection.info.server_version)
         statement = sql.SQL(text).format(schema=sql.Identifier(schema)) if schema else text.encode()
+        # By hand, because psycopg's own savepoints would lack our mark in the server's statistics.
+        self.connection.execute("SAVEPOINT perfcore_view")
         try:
-            with self.connection.transaction(), self.connection.cursor(row_factory=dict_row) as c:
-                return c.execute(statement, given).fetchall()
+            with self.connection.cursor(row_factory=dict_row) as c:
+                found = c.execute(statement, given).fetchall()
+            self.connection.execute("RELEASE SAVEPOINT perfcore_view")
+            return found
         except psycopg.errors.Error as error:
             if self.connection.closed or not self.version:
                 raise
+            self.connection.execute("ROLLBACK TO SAVEPOINT perfcore_view")
             words = (error.diag.message_primary or str(error)).strip()
             self.unread.append(f"{name.removeprefix('health_')}: {words}.")
             return []

@@ -52,7 +52,8 @@ def test_an_index_nobody_scanned_is_offered_with_its_undo() -> None:
     (suggestion,) = found(replace(PLAIN, scans=0))
     assert suggestion.kind == "drop_index"
     assert suggestion.ddl == 'DROP INDEX CONCURRENTLY "public"."a"'
-    assert suggestion.undo == PLAIN.definition
+    assert suggestion.undo == PLAIN.rebuild()
+    assert "CONCURRENTLY" in suggestion.undo
     assert "4.2 days" in suggestion.finding.summary
     assert any("replica" in c for c in suggestion.caveats)
 

@@ -31,7 +31,8 @@ HEALTHY = (
 def test_a_healthy_database_has_nothing_to_say(request: pytest.FixtureRequest, major: int) -> None:
     dsn = dsn_of(request, major)
     run(dsn, *HEALTHY)
-    assert kinds(advice(dsn)) == []
+    # Other tests' databases are dropped on the same server, each with a checkpoint.
+    assert set(kinds(advice(dsn))) <= {"requested_checkpoints"}
 
 
 @MAJORS
