@@ -154,15 +154,25 @@ class Optimum:
         """Return the set with each index as narrow as it can be, or gone."""
         for digest in sorted(chosen):
             rest = chosen - {digest}
-            if self.known.does_as_well(chosen, rest, _NEEDED):
+            if self._does_as_well(chosen, rest):
                 chosen = rest
                 continue
             while (less := self._less_than(digest)) is not None:
-                if not self.known.does_as_well(rest | {digest}, rest | {less}, _NEEDED):
+                if not self._does_as_well(rest | {digest}, rest | {less}):
                     break
                 digest = less
             chosen = rest | {digest}
         return chosen
+
+    def _does_as_well(self, chosen: Configuration, other: Configuration) -> bool:
+        if not self.known.does_as_well(chosen, other, _NEEDED):
+            return False
+        # A few rows are sorted for nothing today; without a budget the order keeps it so.
+        return self.options.storage_budget_bytes is not None or not any(
+            self._sorts(work, self.known.best(number, other)[0])
+            and not self._sorts(work, self.known.best(number, chosen)[0])
+            for number, work in enumerate(self.works)
+        )
 
     def _less_than(self, digest: str) -> str | None:
         candidate = narrower(self.candidates[digest])
