@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from perfcore.advise.calibration import Calibration, corrected
-from perfcore.advise.candidates import Candidate, Proposal, propose, rows_of
+from perfcore.advise.candidates import Candidate, Proposal, propose, rows_of, serving
 from perfcore.advise.costs import CostBook, OutOfTime
 from perfcore.advise.drops import Asked, harmless
 from perfcore.advise.gains import endpoint_gains, gain_of, too_fast
@@ -84,11 +84,13 @@ def advise(
     foreign_keys: Collection[ForeignKey] = (),
     server: ServerState | None = None,
     calibration: Calibration | None = None,
+    standing: Collection[IndexDefinition] = (),
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = silent,
 ) -> Advice:
     """Return suggestions, the most time saved first, and a reason for every other statement.
 
+    `standing` are the indexes suggested before: they stay unless others save noticeably more.
     Where `calibration` knows how far such promises held, the time saved is what is to be
     expected. The same catalogue, workload, planner and calibration give the same answer. A
     planner that fails on a statement or a candidate costs only that one; when the time limit
@@ -96,7 +98,7 @@ def advise(
     """
     given = options or Options()
     this = _Round(catalog, workload, planner, endpoints or {}, given, write_rates, clock, server)
-    advice = this.run(foreign_keys, progress)
+    advice = this.run(foreign_keys, standing, progress)
     return replace(advice, suggestions=corrected(advice.suggestions, calibration))
 
 
@@ -139,7 +141,12 @@ class _Round:
         self.out_of_time = False
         self.asked: list[Asked] = []
 
-    def run(self, foreign_keys: Collection[ForeignKey] = (), progress: Progress = silent) -> Advice:
+    def run(
+        self,
+        foreign_keys: Collection[ForeignKey] = (),
+        standing: Collection[IndexDefinition] = (),
+        progress: Progress = silent,
+    ) -> Advice:
         for number, read in enumerate(self.reads):
             progress(0.3 * number / len(self.reads), f"planning {number + 1} of {len(self.reads)}")
             silence = self._consider(read)
@@ -154,6 +161,7 @@ class _Round:
             self.options,
             self.catalog,
             progress,
+            self._standing(standing),
         )
         selection = optimum.select()
         self.book.time_limit_s = self.options.time_limit_s
@@ -201,6 +209,18 @@ class _Round:
             weighed=frozenset(w.statement.fingerprint for w in self.works),
             write_ms_per_hour=sum(s.write_ms_per_hour for s in suggestions),
         )
+
+    def _standing(self, indexes: Collection[IndexDefinition]) -> frozenset[str]:
+        """Return the indexes that are still worth asking about, as candidates."""
+        found = set()
+        for index in indexes:
+            table = self.catalog.table(index.table, index.schema)
+            if table is None or serving(index, table) is not None:
+                continue
+            if any(w.may_use(index) for w in self.works):
+                self.candidates.setdefault(index.digest, Candidate(index, "standing"))
+                found.add(index.digest)
+        return frozenset(found)
 
     def _index_advice(self, optimum: Optimum, selection: Selection) -> IndexAdvice:
         return IndexAdvice(

@@ -25,6 +25,7 @@ from perfcore.advise.store import (
     Connection,
     read_endpoints,
     read_foreign_keys,
+    read_standing,
     read_workload,
     read_write_rates,
     save_advice,
@@ -92,6 +93,7 @@ def run_once(
         foreign_keys=foreign_keys,
         server=replace(server, observed=observed),
         calibration=read_calibration(store, target.target_id),
+        standing=read_standing(store, target.target_id),
     )
     found = advise_caches(
         catalog,

@@ -31,6 +31,7 @@ _SOLVE_LIMIT_S = 20.0
 _LEAST_COVERING_MS = 0.5  # per call
 _NEEDED = 0.01  # of a statement's cost: a column that saves less is not needed
 _MOST_NARROWINGS = 3
+_STEADY = 0.98  # of what the best set saves: then what was suggested before stays
 # Without a budget a statement may lose so much of its best cost for a smaller index ...
 _TRIMMED_SHARE = 0.2
 _TRIMMED_LEAST = 0.02  # ... or of its first one, below which nothing is worth an index
@@ -60,6 +61,7 @@ class Optimum:
     options: Options
     catalog: Catalog
     progress: Progress = silent
+    standing: Configuration = frozenset()  # what was suggested before
     known: Configurations = field(init=False)
     is_late: bool = False
 
@@ -76,7 +78,7 @@ class Optimum:
                 chosen = self._improve(self._best)
         if self.options.storage_budget_bytes is None:
             chosen = self._trimmed(chosen)
-        chosen = self._narrowed(chosen)
+        chosen = self._steadied(self._narrowed(chosen))
         found = tuple(sorted((self.candidates[d] for d in chosen), key=lambda c: c.index.name))
         return Selection(
             found,
@@ -149,6 +151,41 @@ class Optimum:
                 self.is_late = True
                 break
         return chosen
+
+    def _steadied(self, chosen: Configuration) -> Configuration:
+        """Return what was suggested before, with what is new, unless that saves noticeably less.
+
+        Among sets that are as good as each other small changes of the workload decide; people who
+        read the list are to find in it what they read before.
+        """
+        kept = self.standing & self.candidates.keys() - self.known.banned
+        if not kept or kept <= chosen or self.is_late:
+            return chosen
+        try:
+            steady = self._with_new(kept, chosen)
+            self.known.learn(steady)
+        except OutOfTime:
+            self.is_late = True
+            return chosen
+        is_as_good = self._saved(steady) >= _STEADY * self._saved(chosen)
+        return steady if is_as_good and self._fits(steady) else chosen
+
+    def _with_new(self, kept: Configuration, chosen: Configuration) -> Configuration:
+        """Add what saves enough beside the kept ones, and take away what saves nothing."""
+        self.known.learn(kept | chosen)
+        least = max(self.options.min_saved_ms_per_hour, (1 - _STEADY) * self._saved(chosen))
+        for digest in sorted(chosen - kept):
+            if self._saved(kept | {digest}) - self._saved(kept) >= least:
+                kept |= {digest}
+        for digest in sorted(kept):
+            if self._does_as_well(kept, kept - {digest}):
+                kept -= {digest}
+        return kept
+
+    def _fits(self, chosen: Configuration) -> bool:
+        budget = self.options.storage_budget_bytes
+        room = sum(self._reserved(d, self._bytes(d) or 0) for d in chosen)
+        return len(chosen) <= self.options.max_indexes and (budget is None or room <= budget)
 
     def _cut(self, chosen: Configuration) -> Configuration:
         """Return the set with each index as narrow as it can be, or gone."""

@@ -12,9 +12,9 @@ from psycopg.types.json import Jsonb
 
 from perfcore.advise.advisor import Advice
 from perfcore.advise.workload import Endpoints, EndpointUse, ForeignKey, Repetition, WriteRate
-from perfcore.codec import to_json
+from perfcore.codec import from_json, to_json
 from perfcore.db import query
-from perfcore.types import Suggestion, SuggestionPlans, WorkloadStatement
+from perfcore.types import IndexDefinition, Suggestion, SuggestionPlans, WorkloadStatement
 
 Connection = psycopg.Connection[TupleRow]
 MAX_PLANS_BYTES = 400_000  # of a suggestion, both plans together
@@ -27,6 +27,12 @@ def read_workload(
     """Return what the target ran since then, the heaviest statement first."""
     rows = _rows(store, "advise_read_workload", target_id=target_id, since=since)
     return tuple(WorkloadStatement(*row) for row in rows)
+
+
+def read_standing(store: Connection, target_id: int) -> tuple[IndexDefinition, ...]:
+    """Return the indexes that the last rounds suggested, whatever people thought of them."""
+    rows = _rows(store, "advise_read_standing", target_id=target_id)
+    return tuple(from_json(IndexDefinition, body) for (body,) in rows)
 
 
 def read_endpoints(store: Connection, since: datetime) -> Endpoints:
