@@ -31,7 +31,7 @@ _SOLVE_LIMIT_S = 20.0
 _LEAST_COVERING_MS = 0.5  # per call
 _NEEDED = 0.01  # of a statement's cost: a column that saves less is not needed
 _MOST_NARROWINGS = 3
-_STEADY = 0.98  # of what the best set saves: then what was suggested before stays
+_STEADY = 0.05  # of a statement's cost: for less what was suggested before is not replaced
 # Without a budget a statement may lose so much of its best cost for a smaller index ...
 _TRIMMED_SHARE = 0.2
 _TRIMMED_LEAST = 0.02  # ... or of its first one, below which nothing is worth an index
@@ -153,34 +153,23 @@ class Optimum:
         return chosen
 
     def _steadied(self, chosen: Configuration) -> Configuration:
-        """Return what was suggested before, with what is new, unless that saves noticeably less.
+        """Let what was suggested before stand where it does as well as what is new.
 
         Among sets that are as good as each other small changes of the workload decide; people who
         read the list are to find in it what they read before.
         """
         kept = self.standing & self.candidates.keys() - self.known.banned
-        if not kept or kept <= chosen or self.is_late:
+        if kept <= chosen or self.is_late:
             return chosen
+        steady = chosen | kept
         try:
-            steady = self._with_new(kept, chosen)
-            self.known.learn(steady)
+            for digest in [*sorted(chosen - kept), *sorted(kept - chosen)]:
+                if self._does_as_well(chosen, steady - {digest}, _STEADY):
+                    steady -= {digest}
         except OutOfTime:
             self.is_late = True
             return chosen
-        is_as_good = self._saved(steady) >= _STEADY * self._saved(chosen)
-        return steady if is_as_good and self._fits(steady) else chosen
-
-    def _with_new(self, kept: Configuration, chosen: Configuration) -> Configuration:
-        """Add what saves enough beside the kept ones, and take away what saves nothing."""
-        self.known.learn(kept | chosen)
-        least = max(self.options.min_saved_ms_per_hour, (1 - _STEADY) * self._saved(chosen))
-        for digest in sorted(chosen - kept):
-            if self._saved(kept | {digest}) - self._saved(kept) >= least:
-                kept |= {digest}
-        for digest in sorted(kept):
-            if self._does_as_well(kept, kept - {digest}):
-                kept -= {digest}
-        return kept
+        return steady if self._fits(steady) else chosen
 
     def _fits(self, chosen: Configuration) -> bool:
         budget = self.options.storage_budget_bytes
@@ -201,8 +190,10 @@ class Optimum:
             chosen = rest | {digest}
         return chosen
 
-    def _does_as_well(self, chosen: Configuration, other: Configuration) -> bool:
-        if not self.known.does_as_well(chosen, other, _NEEDED):
+    def _does_as_well(
+        self, chosen: Configuration, other: Configuration, tolerance: float = _NEEDED
+    ) -> bool:
+        if not self.known.does_as_well(chosen, other, tolerance):
             return False
         # A few rows are sorted for nothing today; without a budget the order keeps it so.
         return self.options.storage_budget_bytes is not None or not any(

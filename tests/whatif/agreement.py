@@ -6,6 +6,7 @@ asks for the plan and takes them back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -325,19 +326,30 @@ def real(connection: psycopg.Connection[TupleRow], case: Case) -> Iterator[tuple
     """Yield the plan with the indexes really there, and their bytes; then take them back."""
     names: dict[str, str] = {}
     size_bytes = 0
-    try:
+    with contextlib.ExitStack() as stack:
+        has_expression = any(k.is_expression for i in case.definitions for k in i.keys)
+        if has_expression:
+            # ANALYZE tells of an expression only once it is in an index; the tables' own
+            # statistics, which the twin took over, are to stay as they were.
+            stack.enter_context(connection.transaction(force_rollback=True))
+        stack.callback(_take_back, connection, case)
         for number, index in enumerate(case.definitions):
             connection.execute(index.ddl(concurrently=False, name=f"real_{number}").encode())
             for name, part_bytes in connection.execute(_PARTS, [f"real_{number}"] * 2).fetchall():
                 names[name] = index.name
                 size_bytes += part_bytes
+        if has_expression:
+            table = case.definitions[0]
+            connection.execute(f'ANALYZE "{table.schema}"."{table.table}"'.encode())
         _set_valid(connection, case.hidden, False)
         plan = explain(connection, case.statement, case.parameters)
         yield with_index_names(plan, names), size_bytes
-    finally:
-        _set_valid(connection, case.hidden, True)
-        for number in range(len(case.indexes)):
-            connection.execute(f"DROP INDEX IF EXISTS real_{number}".encode())
+
+
+def _take_back(connection: psycopg.Connection[TupleRow], case: Case) -> None:
+    _set_valid(connection, case.hidden, True)
+    for number in range(len(case.indexes)):
+        connection.execute(f"DROP INDEX IF EXISTS real_{number}".encode())
 
 
 _PARTS = """
