@@ -18,6 +18,15 @@ _ONE_TO_ONE = re.compile(
 )
 
 
+def keeps_distinct(key: IndexKey) -> bool:
+    """Say whether a key is an expression with about as many distinct values as its column.
+
+    >>> keeps_distinct(IndexKey("lower(email)", True)), keeps_distinct(IndexKey("net * 2", True))
+    (True, False)
+    """
+    return key.is_expression and _ONE_TO_ONE.fullmatch(key.expression.strip()) is not None
+
+
 def expression_statistics(
     source: Source, schema: str, table: str, index: str, number: int, key: IndexKey
 ) -> ColumnStatistics | None:
