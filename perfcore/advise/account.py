@@ -259,7 +259,8 @@ class _Accountant:
         """Return the bound of the weighed statements with what the others cost now."""
         if advice.bound_ms_per_hour is None:
             return None
-        plans = {n: p if n in advice.weighed else after[n] for n, p in before.items()}
+        weighed = set(advice.weighed)
+        plans = {n: p if n in weighed else after[n] for n, p in before.items()}
         return max(0.0, self._weighed(plans) - advice.bound_ms_per_hour / MS_PER_COST)
 
     def _statement(

@@ -69,7 +69,7 @@ class Advice:
     plans: tuple[SuggestionPlans, ...] = ()  # at most one pair a suggestion
     saved_ms_per_hour: float = 0.0  # by the indexes together, less their writes
     bound_ms_per_hour: float | None = None  # what no set of the candidates can save more than
-    weighed: frozenset[int] = frozenset()  # fingerprints of the statements that this counts
+    weighed: tuple[int, ...] = ()  # fingerprints of the statements that this counts
     write_ms_per_hour: float = 0.0  # what keeping the new indexes costs
 
 
@@ -206,7 +206,7 @@ class _Round:
             rejections=indexes.rejections(),
             saved_ms_per_hour=selection.saved_ms_per_hour,
             bound_ms_per_hour=selection.bound_ms_per_hour,
-            weighed=frozenset(w.statement.fingerprint for w in self.works),
+            weighed=tuple(sorted({w.statement.fingerprint for w in self.works})),
             write_ms_per_hour=sum(s.write_ms_per_hour for s in suggestions),
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from perfcore.advise.advisor import advise
+from perfcore.codec import to_json
 from perfcore.types import IndexDefinition, IndexKey, Rejection, SilenceReason
 from perfcore.whatif.catalog import read_catalog
 from perfcore.whatif.twin import Twin
@@ -53,6 +55,11 @@ def test_no_set_saves_more_than_the_bound(shop: Shop) -> None:
     advice = shop.advise(NEWEST, REFERENCE)
     assert advice.bound_ms_per_hour is not None
     assert 0 < advice.saved_ms_per_hour <= advice.bound_ms_per_hour * 1.0001
+
+
+def test_a_whole_round_has_a_json_form(shop: Shop) -> None:
+    printed = json.loads(json.dumps(to_json(shop.advise(NEWEST, REFERENCE))))
+    assert len(printed["weighed"]) == 2 and printed["plans"] and printed["rejections"]
 
 
 def test_an_index_that_cannot_exist_harms_no_other(shop: Shop) -> None:
