@@ -152,7 +152,6 @@ class _Round:
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
-        self.book.time_limit_s = _SEARCH_SHARE * self.options.time_limit_s
         optimum = Optimum(
             self.book,
             self.works,
@@ -163,6 +162,7 @@ class _Round:
             progress,
             self._standing(standing),
         )
+        self.book.time_limit_s = _SEARCH_SHARE * self.options.time_limit_s
         selection = optimum.select()
         self.book.time_limit_s = self.options.time_limit_s
         progress(0.9, "explaining what was chosen")
@@ -171,19 +171,7 @@ class _Round:
         helped = {g.fingerprint for s in suggestions for g in s.statements}
         self.silences += indexes.silences(helped)
         suggestions += self._other_suggestions()
-        indexed = {s.index.table for s in suggestions if s.index is not None}
-        unasked = health(
-            self.catalog,
-            self.writes,
-            self.options,
-            indexed=indexed,
-            foreign_keys=foreign_keys,
-            server=self.server,
-            statements=[(r.statement, r.shape) for r in self.reads if r.shape is not None],
-            plans=self.book.plan,
-            what_if=self._instead,
-        )
-        suggestions += [self._with_victims(s) for s in unasked]
+        suggestions += self._unasked(suggestions, foreign_keys)
         suggestions = harmless(
             suggestions,
             self.asked,
@@ -308,6 +296,23 @@ class _Round:
         return plannable(statement.text, limit_rows=limit, literals=literals)
 
     # What no index answers
+
+    def _unasked(
+        self, suggestions: Sequence[Suggestion], foreign_keys: Collection[ForeignKey]
+    ) -> list[Suggestion]:
+        """Return what the server, its tables and its indexes need, whatever is asked of them."""
+        found = health(
+            self.catalog,
+            self.writes,
+            self.options,
+            indexed={s.index.table for s in suggestions if s.index is not None},
+            foreign_keys=foreign_keys,
+            server=self.server,
+            statements=[(r.statement, r.shape) for r in self.reads if r.shape is not None],
+            plans=self.book.plan,
+            what_if=self._instead,
+        )
+        return [self._with_victims(s) for s in found]
 
     def _with_victims(self, suggestion: Suggestion) -> Suggestion:
         """Name the slow statements whose plans rest on stale statistics."""

@@ -131,19 +131,17 @@ class Configurations:
             self.ask(number, chosen & self.of(number))
         return self._extent() > before
 
-    def look_around(self, chosen: Configuration) -> bool:
-        """Ask what one more index beside the solution would do; return whether that was new.
+    def look_around(self, chosen: Configuration) -> None:
+        """Ask what one more index beside the solution would do.
 
         A plan that joins two tables by two small indexes is met neither with one index alone
         nor with all of them; but each of the two was used in one of these plans.
         """
-        before = self._extent()
         for number in range(len(self.works)):
             mine = chosen & self.of(number)
             used = frozenset().union(*self.costs[number])
             for digest in sorted(used - chosen - self.banned):
                 self.ask(number, mine | {digest})
-        return self._extent() > before
 
     def _extent(self) -> int:
         return sum(map(len, self.costs)) + len(self.banned)
@@ -151,12 +149,9 @@ class Configurations:
     def useful(self, number: int) -> Iterator[tuple[Configuration, float]]:
         """Yield the configurations that gain enough, each with its cost."""
         limit = self.works[number].base_cost * (1 - self.options.min_gain)
+        unwanted = self.banned | self.narrowed
         for configuration, cost in self.costs[number].items():
-            if (
-                configuration
-                and cost <= limit
-                and not configuration & (self.banned | self.narrowed)
-            ):
+            if configuration and cost <= limit and not configuration & unwanted:
                 yield configuration, cost
 
     def best(self, number: int, chosen: Configuration) -> tuple[Configuration, float]:

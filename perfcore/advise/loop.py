@@ -260,11 +260,11 @@ def _try_target(config: Config, twins: Twins, name: str, dsn: str) -> None:
         twins.forget(name)
         return
     log.info(
-        "%s: %d suggestions, %d plans in %.1f s",
+        "%s: %d suggestions in %.1f s; %s since the twin was made",
         name,
         len(advice.suggestions),
-        advice.planner_calls,
         advice.elapsed_s,
+        twin.planner.effort,
     )
 
 

@@ -242,13 +242,16 @@ class Optimum:
         more than the best plan without one.
         """
         useful = sorted(self.known.useful(number), key=lambda pair: sorted(pair[0]))
+        if self.options.storage_budget_bytes is not None:
+            yield from useful
+            return
         work = self.works[number]
         bare = min((c for u, c in useful if not self._covers(u)), default=work.base_cost)
         needed = self.options.min_gain * work.base_cost
         for needs, cost in useful:
-            if self.options.storage_budget_bytes is None and self._hashes(needs):
+            if self._hashes(needs):
                 continue  # it saves room and does less: only a budget asks for that
-            if self.options.storage_budget_bytes is None and self._covers(needs):
+            if self._covers(needs):
                 saved_ms = work.mean_ms_at(bare, 0.0) - work.mean_ms_at(cost, 0.0)
                 if bare - cost < needed or saved_ms < _LEAST_COVERING_MS:
                     continue
@@ -293,6 +296,7 @@ class Optimum:
 
         The programme's own bound over every configuration known, small gains included; for
         plans that nobody asked for, the best that they could be with any one of their indexes.
+        Pairs merged into one count as far as the planner was asked about them.
         """
         rows = [
             _Row(number, needs, cost)

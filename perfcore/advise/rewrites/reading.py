@@ -151,13 +151,6 @@ class Reader:
         """Return what each column below the node stands for, subqueries included."""
         return [self.field(c) for c in columns(node)]
 
-    def belongs_to(self, node: exp.Expr, select: exp.Select) -> bool | None:
-        """Say whether a node reads a column of this query's own; None: it cannot be told."""
-        fields = self.fields(node)
-        if any(f is None for f in fields):
-            return None
-        return any(f is not None and f.select is select for f in fields)
-
     def keys(self, table: TableInfo) -> list[tuple[str, ...]]:
         """Return the column sets that no two rows of the table share, NULLs aside."""
         if table.qualified_name in self._heirs:
