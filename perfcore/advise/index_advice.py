@@ -60,9 +60,14 @@ class IndexAdvice:
         return frozenset(c.index.digest for c in self.selection.chosen)
 
     def suggestions(self) -> list[Suggestion]:
-        """Return a suggestion for each chosen index that helps somebody, and what they replace."""
+        """Return a suggestion for each chosen index that helps somebody, and what they replace.
+
+        The latter only of a workload that is given, whose advice is taken as a whole.
+        """
         made = [s for c in self.selection.chosen if (s := self._suggestion(c)) is not None]
-        return made + list(self._replaced(made))
+        # On a watched database the old index is offered to go once the new one is there, as any
+        # other that a wider one serves: until then nobody should be able to press the button.
+        return made if self.options.is_timed else made + list(self._replaced(made))
 
     # What an index does
 
