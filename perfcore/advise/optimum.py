@@ -197,8 +197,8 @@ class Optimum:
             return False
         # A few rows are sorted for nothing today; without a budget the order keeps it so.
         return self.options.storage_budget_bytes is not None or not any(
-            self._sorts(work, self.known.best(number, other)[0])
-            and not self._sorts(work, self.known.best(number, chosen)[0])
+            self._sorts_few(work, self.known.best(number, other)[0])
+            and not self._sorts_few(work, self.known.best(number, chosen)[0])
             for number, work in enumerate(self.works)
         )
 
@@ -275,21 +275,27 @@ class Optimum:
             if not used:
                 continue
             limit = max(cost * (1 + _TRIMMED_SHARE), cost + _TRIMMED_LEAST * work.base_cost)
-            must_not_sort = not self._sorts(work, used)
-            rows += [
-                _Row(number, needs, other)
-                for needs, other in self._worthwhile(number)
-                if other <= limit and not (must_not_sort and self._sorts(work, needs))
-            ]
+            near = [_Row(number, u, c) for u, c in self._worthwhile(number) if c <= limit]
+            rows += [r for r in near if not self._sorts_few(work, r.needs)] or near
         names = self._names(rows)
-        sizes = [(self._bytes(d) or 0) / 1e6 + 0.01 for d in names]
+        sizes = [self._megabytes(d) for d in names]
         answer = self._solve(names, rows, sizes + [0.0] * len(rows), all_of=True)
         return _taken(names, answer) or best
 
-    def _sorts(self, work: Work, used: Configuration) -> bool:
-        """Say whether the plan sorts: one that does not stays fast however many rows match."""
+    def _megabytes(self, digest: str) -> float:
+        """Return the size, a little more for each index and for one that is two in one."""
+        is_merged = self.candidates[digest].pattern == "merged"
+        return (self._bytes(digest) or 0) / 1e6 + (0.02 if is_merged else 0.01)
+
+    def _sorts_few(self, work: Work, used: Configuration) -> bool:
+        """Say whether the plan sorts under a LIMIT.
+
+        One that does not stays fast however many rows match; among those that the planner takes
+        to be few a sort costs nothing.
+        """
         plan = self.book.plan(work.text, self.known.indexes(used))
-        return plan is None or any("Sort" in n.node_type for _, n in plan.root.walk())
+        kinds = [n.node_type for _, n in plan.root.walk()] if plan is not None else []
+        return "Limit" in kinds and any("Sort" in kind for kind in kinds)
 
     def _bound(self) -> float | None:
         """Return what no set of the candidates can save more than in an hour.
