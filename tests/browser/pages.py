@@ -98,6 +98,22 @@ def click_row(page: Page, row: int, *, table: int = 0, x: int = 120) -> None:
     page.mouse.click(box["x"] + x, y)
 
 
+def pick(page: Page, name: str, *, option: int = 0) -> None:
+    """Choose the n-th entry, from 0, of the list of that name.
+
+    A list that Streamlit draws anew while it opens closes again: it is opened until it stays open.
+    """
+    entry = page.get_by_role("option").nth(option)
+    for _ in range(10):
+        page.get_by_role("combobox", name=name).click()
+        try:
+            entry.click(timeout=5000)
+            return
+        except NotInTime:
+            page.keyboard.press("Escape")
+    raise NotInTime(f"the list {name!r} of {page.url} did not open")
+
+
 def main() -> None:
     """Picture pages of a running dashboard: `python -m tests.browser.pages URL FOLDER NAME…`."""
     parser = argparse.ArgumentParser(description=main.__doc__)

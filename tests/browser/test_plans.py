@@ -28,7 +28,7 @@ from perfcore.plan import parse_plan
 from perfcore.server.embedded import Cluster
 from tests import plan_samples
 from tests.browser import pages
-from tests.browser.pages import CHROMIUM, chromium, shoot
+from tests.browser.pages import CHROMIUM, chromium, pick, shoot
 from tests.needs import need
 from tests.seeding import STATEMENTS, Seeded, seed_store
 
@@ -214,8 +214,7 @@ def test_a_click_on_a_step_lights_it_and_the_url_keeps_it(dashboard: str, page: 
 
 def test_two_plans_side_by_side_from_the_page(dashboard: str, page: Page) -> None:
     open_page(page, f"{dashboard}/query?queryid={STATEMENTS[0].queryid}")
-    page.get_by_role("combobox", name="Compare this plan with").click()
-    page.get_by_role("option").first.click()
+    pick(page, "Compare this plan with")
     page.wait_for_url(re.compile(r"compare_plan=\d+"))
     settle(page)
     expect(page.get_by_text("Seq Scan on orders became Index Scan using")).to_be_visible()
