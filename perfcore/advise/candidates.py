@@ -43,9 +43,14 @@ MAX_PER_USE = 24
 STALE_SHARE = 0.2
 STALE_ROWS = 1_000
 
-_NOT_SORTABLE = ("json", "jsonb", "xml", "point", "box", "polygon", "tsvector", "tsquery")
+_NOT_SORTABLE = (
+    "json", "jsonb", "xml", "point", "box", "circle", "polygon", "tsvector", "tsquery",
+)  # fmt: skip
 _STRICT = (Operator.EQUAL, Operator.ANY, Operator.RANGE)  # never true of a NULL
 _TEXTS = ("text", "character varying", "character", "citext", "name")
+_PATTERNS = (Operator.LIKE, Operator.ILIKE, Operator.SIMILAR)
+_NETWORKS = ("inet", "cidr")
+_REGIONS = (*_NETWORKS, "point", "box", "circle", "polygon", "ltree", "cube", "seg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +242,7 @@ class _Maker:
     def _ideas(self) -> Iterator[Candidate]:
         yield from self._partial()
         yield from self._gin()
+        yield from self._gist()
         btrees = [c for c in self._btrees() if c is not None]
         yield from btrees
         yield from self._without_nulls(btrees)
@@ -275,7 +281,9 @@ class _Maker:
         guesses = (
             Operator.JSON_CONTAINS,
             Operator.JSON_EXISTS,
-            Operator.ARRAY,
+            Operator.JSON_PATH,
+            Operator.OVERLAP,
+            Operator.SIMILAR,
             Operator.TEXT_SEARCH,
             Operator.LIKE,
             Operator.ILIKE,
@@ -488,21 +496,21 @@ class _Maker:
     def _gin_for(self, predicate: Predicate) -> Iterator[Candidate]:
         column = self._column(predicate.key)
         kind = column.type if column else ""
-        if predicate.operator is Operator.JSON_CONTAINS and kind == "jsonb":
+        paths = (Operator.JSON_CONTAINS, Operator.JSON_PATH)
+        if predicate.operator in paths and kind == "jsonb":
             yield self._gin_on(predicate.key, "jsonb", "jsonb_path_ops")
         elif predicate.operator is Operator.JSON_EXISTS and kind == "jsonb":
             yield self._gin_on(predicate.key, "jsonb", "")
-        elif predicate.operator is Operator.ARRAY and kind.endswith("[]"):
+        elif predicate.operator is Operator.OVERLAP and _has_elements(kind):
             yield self._gin_on(predicate.key, "array", "")
         elif predicate.operator is Operator.TEXT_SEARCH and self._is_vector(predicate.key):
             yield self._gin_on(predicate.key, "text search", "")
-        elif predicate.operator in (Operator.LIKE, Operator.ILIKE) and self._is_text(predicate.key):
+        # Without the extension it is a change of the schema, which `advise.rewrites` offers whole.
+        elif predicate.operator in _PATTERNS and self._has_trigrams(predicate.key):
             anchored = re.match(r"'[^%_]", predicate.literal)
-            if predicate.operator is Operator.ILIKE or not anchored:
-                missing = "pg_trgm" not in self.catalog.extensions
-                needs = ("It needs CREATE EXTENSION pg_trgm first.",) if missing else ()
-                caveats = (*needs, "Patterns with fewer than three letters in a row gain nothing.")
-                yield self._gin_on(predicate.key, "trigram", "gin_trgm_ops", caveats)
+            if predicate.operator is not Operator.LIKE or not anchored:
+                caveat = "Patterns with fewer than three letters in a row gain nothing."
+                yield self._gin_on(predicate.key, "trigram", "gin_trgm_ops", (caveat,))
 
     def _gin_on(
         self, key: Key, pattern: str, operator_class: str, caveats: tuple[str, ...] = ()
@@ -510,6 +518,41 @@ class _Maker:
         keys = (IndexKey(key.expression, key.is_expression, operator_class=operator_class),)
         slow = "Writes to a GIN index cost several times those to a B-tree."
         return Candidate(self._definition(keys, method="gin"), pattern, (*caveats, slow))
+
+    def _gist(self) -> Iterator[Candidate]:
+        """Propose a search tree of regions: of ranges, shapes and networks, or by distance."""
+        for predicate in self._of(Operator.OVERLAP):
+            if (kind := self._region(predicate.key)) is None:
+                continue
+            yield self._gist_on((), predicate.key, kind)
+            if self.equals and "btree_gist" in self.catalog.extensions:
+                yield self._gist_on(self.equals[:2], predicate.key, kind)
+            if kind in _NETWORKS:
+                # A constant network is a range of addresses to a B-tree, too.
+                ordered = self._btree(map(OrderKey, [*self.equals, predicate.key]), "range")
+                yield from (c for c in (ordered,) if c)
+        for key in self.use.nearest if self.use.has_limit else ():
+            column = self._column(key)
+            if column and column.type.startswith(_TEXTS):
+                yield self._gist_on((), key, "gist_trgm_ops")
+            elif (kind := self._region(key)) is not None or "btree_gist" in self.catalog.extensions:
+                yield self._gist_on((), key, kind or "")
+
+    def _gist_on(self, leading: Sequence[Key], key: Key, kind: str) -> Candidate:
+        operator_class = "inet_ops" if kind in _NETWORKS else kind if kind.endswith("_ops") else ""
+        keys = [IndexKey(k.expression, k.is_expression) for k in leading]
+        keys.append(IndexKey(key.expression, key.is_expression, operator_class=operator_class))
+        return Candidate(self._definition(tuple(keys), method="gist"), "region")
+
+    def _region(self, key: Key) -> str | None:
+        """Return the type of a key whose values are regions, None for any other."""
+        column = self._column(key)
+        if column is not None:
+            base = column.type.rpartition(".")[2].strip('"')
+            return base if base in _REGIONS or base.endswith("range") else None
+        made = re.match(r"(\w+)\(", key.expression)
+        kind = made[1].lower() if made else ""
+        return kind if kind in _REGIONS or kind.endswith("range") else None
 
     def _hash(self) -> Iterator[Candidate]:
         """Propose a hash of a wide value that is only ever asked for whole."""
@@ -587,11 +630,18 @@ class _Maker:
         column = self._column(key)
         return column is None or column.type.startswith(_TEXTS)
 
+    def _has_trigrams(self, key: Key) -> bool:
+        return self._is_text(key) and "pg_trgm" in self.catalog.extensions
+
     def _is_vector(self, key: Key) -> bool:
         column = self._column(key)
         if column is None:
             return key.expression.startswith("to_tsvector(")
         return column.type == "tsvector"
+
+
+def _has_elements(kind: str) -> bool:
+    return kind.endswith("[]") or kind.rpartition(".")[2] == "hstore"
 
 
 def _covering_caveats() -> tuple[str, ...]:

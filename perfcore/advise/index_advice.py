@@ -460,6 +460,7 @@ _IDEAS = {
     "array": "With a GIN index on the array",
     "trigram": "With a trigram index, which finds words inside text,",
     "text search": "With a GIN index on the words",
+    "region": "With a search tree of regions, which finds what overlaps or lies near,",
     "brin": "With a block range index, tiny because the rows lie in its order,",
     "hash": "With a hash index, half as large as a B-tree of such values,",
     "grouping": "With an index in the groups' order",

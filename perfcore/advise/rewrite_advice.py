@@ -13,7 +13,7 @@ from perfcore.advise.identity import suggestion_id
 from perfcore.advise.rewrites.registry import rewrites_of
 from perfcore.advise.rewrites.rewrite import Equality, Pricing, Rewrite
 from perfcore.advise.rewrites.writing import numbered
-from perfcore.advise.statement import StatementShape, plannable
+from perfcore.advise.statement import StatementShape, Unparsable, plannable
 from perfcore.advise.workload import Endpoints, Options, find_table
 from perfcore.types import (
     Catalog,
@@ -67,9 +67,13 @@ class RewriteAdvice:
 
         One at a time: after it the statement is another one, and is looked at again.
         """
+        try:
+            rewrites = rewrites_of(statement.text, self.catalog)
+        except Unparsable:  # an operator that can be planned, but not written anew
+            return []
         offers = [
             offer
-            for rewrite in rewrites_of(statement.text, self.catalog)
+            for rewrite in rewrites
             if (offer := self._offer(statement, shape, rewrite)) is not None
         ]
         best = max(offers, key=lambda o: o.saved_share, default=None)
@@ -79,14 +83,17 @@ class RewriteAdvice:
         self, statement: WorkloadStatement, shape: StatementShape, rewrite: Rewrite
     ) -> _Offer | None:
         if rewrite.pricing is Pricing.NOTHING:
-            worth = self._is_slow(statement) and self._is_worth(statement, rewrite)
-            return _Offer(rewrite, 1.0, 1.0, rewrite.indexes) if worth else None
+            return self._unpriced(statement, rewrite)
         if rewrite.pricing is Pricing.FIRST_PAGE and not self._is_slow(statement):
             return None
         offer = self._priced(statement, rewrite)
         if rewrite.pricing is Pricing.FIRST_PAGE and offer and offer.cost_before < _DEEP_COST:
             return None
         return self._beside_indexes(statement, shape, offer) if offer is not None else None
+
+    def _unpriced(self, statement: WorkloadStatement, rewrite: Rewrite) -> _Offer | None:
+        worth = self._is_slow(statement) and self._is_worth(statement, rewrite)
+        return _Offer(rewrite, 1.0, 1.0, rewrite.indexes) if worth else None
 
     def _is_slow(self, statement: WorkloadStatement) -> bool:
         return statement.mean_exec_time_ms >= SLOW_MS
@@ -122,8 +129,11 @@ class RewriteAdvice:
         if not rewrite.indexes or not self._is_large(rewrite.indexes):
             return None
         helped = self.book.cost(new, rewrite.indexes)
-        # With the index alone the old wording must not be as fast.
-        alone = before if old == new else self.book.cost(old, rewrite.indexes)
+        if helped is None and rewrite.setup:  # an extension that the planner does not have either
+            return self._unpriced(statement, rewrite)
+        # With the index alone the old wording must not be as fast, where the index can be had.
+        stays = old == new or bool(rewrite.setup)
+        alone = before if stays else self.book.cost(old, rewrite.indexes)
         if helped is None or alone is None or not self._saves_enough(min(before, alone), helped):
             return None
         return _Offer(rewrite, before, helped, rewrite.indexes)
@@ -164,7 +174,7 @@ class RewriteAdvice:
         mean = statement.mean_exec_time_ms
         after_ms = max(self.options.floor_ms, mean * (1 - offer.saved_share))
         gain = gain_of(statement, offer.cost_before, offer.cost_after, min(mean, after_ms))
-        sizes = [self.book.index_bytes(i) or 0 for i in offer.indexes if not rewrite.setup]
+        sizes = [self.book.index_bytes(i) or 0 for i in offer.indexes]
         return Suggestion(
             suggestion_id=suggestion_id(
                 self.options.target_id, "rewrite", f"{rewrite.rule}/{statement.fingerprint}"

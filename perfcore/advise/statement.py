@@ -20,6 +20,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
 from perfcore.errors import PerfcoreError
+from perfcore.typed_constants import with_casts, with_casts_of_constants
 from perfcore.types import Catalog, TableInfo
 
 
@@ -37,7 +38,9 @@ class Operator(StrEnum):
     ILIKE = "ilike"  # and patterns that no order of the text can serve
     JSON_CONTAINS = "json contains"  # @>
     JSON_EXISTS = "json exists"  # ?, ?|, ?&
-    ARRAY = "array"  # @>, <@, &&
+    JSON_PATH = "json path"  # @?, and @@ with a path
+    OVERLAP = "overlap"  # @>, <@, && of arrays; those, <<, -|- … of ranges, shapes, networks
+    SIMILAR = "similar"  # % of trigrams
     TEXT_SEARCH = "text search"  # @@
     IS_NULL = "is null"
     NOT_NULL = "is not null"
@@ -93,6 +96,7 @@ class TableUse:
     joins: tuple[JoinKey, ...] = ()
     order_by: tuple[OrderKey, ...] = ()  # the leading keys that lie on this table
     has_limit: bool = False
+    nearest: tuple[Key, ...] = ()  # ordered by the distance to something else (<->)
     group_by: tuple[Key, ...] = ()
     columns: tuple[str, ...] = ()  # all that the statement reads of it
     reads_all_columns: bool = False  # "*"
@@ -131,11 +135,6 @@ _TOKEN = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$(\d+)(?!\w)", re.DOTALL
 )
 _LIMIT = re.compile(r"\b(LIMIT|OFFSET|FETCH\s+(?:FIRST|NEXT))\s+\$(\d+)(?!\w)", re.IGNORECASE)
-_TYPED = re.compile(
-    r"\b(interval|date|time|timestamp|timestamptz|"
-    r"time(?:stamp)?\s+with(?:out)?\s+time\s+zone)\s+\$(\d+)(?!\w)",
-    re.IGNORECASE,
-)
 _EXTRACT = re.compile(r"\bextract\s*\(\s*(\$\d+)\s+from\s+", re.IGNORECASE)
 
 
@@ -169,7 +168,7 @@ def plannable(
     """
     literals = literals or {}
     text = _EXTRACT.sub(r"pg_catalog.extract(\1, ", text)
-    text = _TYPED.sub(r"$\2::\1", text)
+    text = with_casts(text)
     if limit_rows is not None:
         text = _LIMIT.sub(lambda m: f"{m[1]} {0 if m[1].upper() == 'OFFSET' else limit_rows}", text)
     numbers = {int(m[1]) for m in _TOKEN.finditer(text) if m[1]} - set(literals)
@@ -184,9 +183,30 @@ def plannable(
     return _TOKEN.sub(renumber, text)
 
 
+# Operators that the parser does not know, by one that an index serves in the same way.
+_OTHERS = dict.fromkeys(("<<=", "&<", "<<|", "&<|", "<^", "~=", "-|-"), "<@") | dict.fromkeys(
+    (">>=", "&>", "|>>", "|&>", ">^"), "@>"
+)
+_FOREIGN = re.compile(
+    r"(?P<kept>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/)"
+    r"|(?P<operator>[-+*/<>=~!@#%^&|?]+)",
+    re.DOTALL,
+)
+
+
+def _familiar(text: str) -> str:
+    """Return the text with known operators for those that the parser does not know.
+
+    >>> _familiar("SELECT 1 FROM t WHERE a <<= '10.0.0.0/8'")
+    "SELECT 1 FROM t WHERE a <@ '10.0.0.0/8'"
+    """
+    return _FOREIGN.sub(lambda m: _OTHERS.get(m["operator"] or "", m[0]), text)
+
+
 def parse(text: str) -> exp.Expr:
     """Return the syntax tree; raises Unparsable with the place that was not understood."""
-    readable = _TOKEN.sub(lambda m: m[0] + " " if m[1] else m[0], plannable(text))
+    text = with_casts_of_constants(plannable(text))
+    readable = _TOKEN.sub(lambda m: m[0] + " " if m[1] else m[0], text)
     try:
         # With a `$1` before it the parser chokes on an empty string at the very end.
         trees = sqlglot.parse(readable + " ", dialect="postgres")
@@ -205,7 +225,7 @@ def read_statement(text: str, catalog: Catalog) -> StatementShape:
     """
     if first_word(text) not in _READABLE:
         return StatementShape("other")
-    tree = parse(text)
+    tree = parse(_familiar(text))
     command = next((c for kind, c in _COMMANDS if isinstance(tree, kind)), "other")
     try:
         tree = _without_views(tree, catalog)
@@ -522,7 +542,7 @@ class _Reader:
         if isinstance(node, exp.MatchAgainst):
             found: list[tuple[_Place, Predicate | JoinKey]] = []
             for side in (node.this, *node.expressions):
-                found += self._one(scope, side, Operator.TEXT_SEARCH, None)
+                found += self._one(scope, side, self._by_type(scope, side, _MATCH), None)
             return found
         if isinstance(node, exp.Between):
             return self._one(scope, node.this, Operator.RANGE, None)
@@ -536,18 +556,29 @@ class _Reader:
         operator = _OPERATORS.get(type(node))
         if operator is None or node.args.get("negate"):
             return []
-        subject = node.this
-        if not _columns_of(subject) and operator is Operator.ARRAY:
-            subject = node.expression
-        return self._one(scope, subject, self._by_type(scope, subject, operator), node.expression)
+        if operator is Operator.OVERLAP:
+            return self._overlap(scope, node)
+        if isinstance(node, exp.RegexpLike) and (start := _fixed_beginning(node.expression)):
+            return self._one(scope, node.this, Operator.LIKE, start)
+        return self._one(scope, node.this, operator, node.expression)
+
+    def _overlap(self, scope: Scope, node: exp.Expr) -> list[tuple[_Place, Predicate | JoinKey]]:
+        """Read an operator whose two sides an index may serve alike, each by the other."""
+        found: list[tuple[_Place, Predicate | JoinKey]] = []
+        for mine, other in ((node.this, node.expression), (node.expression, node.this)):
+            keyed = self._key(scope, mine)
+            if keyed is not None and keyed[0] not in self._places(scope, other):
+                operator = self._by_type(scope, mine, Operator.OVERLAP)
+                found.append((keyed[0], _predicate(operator, keyed[1], other)))
+        return found
 
     def _by_type(self, scope: Scope, node: exp.Expr, operator: Operator) -> Operator:
-        """Tell @> of jsonb from @> of arrays, by the column's type."""
+        """Tell @> and @@ of jsonb from those of other types, by the column's type."""
         keyed = self._key(scope, node)
-        if operator is not Operator.ARRAY or keyed is None:
+        if operator not in _OF_JSON or keyed is None:
             return operator
         column = keyed[0].table.column(keyed[1].columns[0])
-        return Operator.JSON_CONTAINS if column and column.type == "jsonb" else operator
+        return _OF_JSON[operator] if column and column.type == "jsonb" else operator
 
     def _one(
         self, scope: Scope, node: exp.Expr, operator: Operator, value: Any
@@ -578,8 +609,13 @@ class _Reader:
         order = select.args.get("order")
         keys: list[OrderKey] = []
         first: _Place | None = None
+        limited = any(select.args.get(a) is not None for a in ("limit", "fetch"))
         for ordered in order.expressions if order is not None else ():
-            keyed = self._key(scope, _projected(select, ordered.this))
+            by = _projected(select, ordered.this)
+            if isinstance(by, exp.Distance) and not keys:
+                self._read_distance(scope, by, limited)
+                break
+            keyed = self._key(scope, by)
             if keyed is None or (first is not None and keyed[0] != first):
                 break
             first = keyed[0]
@@ -588,8 +624,13 @@ class _Reader:
             deviates = nulls_first != descending
             keys.append(OrderKey(keyed[1], descending, nulls_first if deviates else None))
         if first is not None:
-            limited = any(select.args.get(a) is not None for a in ("limit", "fetch"))
             self._add(first, order_by=tuple(keys), has_limit=limited)
+
+    def _read_distance(self, scope: Scope, node: exp.Distance, limited: bool) -> None:
+        for mine, other in ((node.this, node.expression), (node.expression, node.this)):
+            keyed = self._key(scope, mine)
+            if keyed is not None and keyed[0] not in self._places(scope, other):
+                self._add(keyed[0], nearest=(keyed[1],), has_limit=limited)
 
     def _read_extreme(self, scope: Scope) -> None:
         """Treat `SELECT max(a) FROM t` as the order and limit that PostgreSQL makes of it."""
@@ -633,14 +674,22 @@ _OPERATORS: dict[type[exp.Expr], Operator] = {
     exp.SimilarTo: Operator.ILIKE,
     exp.RegexpLike: Operator.ILIKE,
     exp.RegexpILike: Operator.ILIKE,
-    exp.ArrayContainsAll: Operator.ARRAY,
-    exp.ArrayContainedBy: Operator.ARRAY,
-    exp.ArrayOverlaps: Operator.ARRAY,
+    exp.ArrayContainsAll: Operator.OVERLAP,
+    exp.ArrayContainedBy: Operator.OVERLAP,
+    exp.ArrayOverlaps: Operator.OVERLAP,
+    exp.BitwiseLeftShift: Operator.OVERLAP,
+    exp.BitwiseRightShift: Operator.OVERLAP,
+    exp.Mod: Operator.SIMILAR,
+    exp.StartsWith: Operator.LIKE,
+    exp.JSONBPathExists: Operator.JSON_PATH,
     exp.JSONBContains: Operator.JSON_EXISTS,
     exp.JSONBContainsTopKey: Operator.JSON_EXISTS,
     exp.JSONBContainsAnyTopKeys: Operator.JSON_EXISTS,
     exp.JSONBContainsAllTopKeys: Operator.JSON_EXISTS,
 }
+
+_MATCH = Operator.TEXT_SEARCH
+_OF_JSON = {Operator.OVERLAP: Operator.JSON_CONTAINS, _MATCH: Operator.JSON_PATH}
 
 
 def _with_literals(found: Predicate | JoinKey, values: Iterable[exp.Expr]) -> Predicate | JoinKey:
@@ -661,6 +710,14 @@ def _predicate(operator: Operator, key: Key, value: Any) -> Predicate:
     if isinstance(bare, (exp.Literal, exp.Boolean)):
         return Predicate(operator, key, literal=bare.sql(dialect="postgres"))
     return Predicate(operator, key)
+
+
+def _fixed_beginning(pattern: exp.Expr) -> exp.Literal | None:
+    """Return the letters that a regular expression's text begins with, None where it has none."""
+    if not isinstance(pattern, exp.Literal):
+        return None
+    fixed = re.match(r"\^([\w \-]+)(?![\w \-*?{])", pattern.name)
+    return exp.Literal.string(fixed[1]) if fixed else None
 
 
 _UNIT = re.compile(r"\bdate_trunc\(\s*'(\w+)'", re.IGNORECASE)

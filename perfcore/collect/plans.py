@@ -27,6 +27,7 @@ from perfcore.db import MARKER
 from perfcore.errors import PlanningFailed, StatementRefused
 from perfcore.plan import Plan, parse_plan
 from perfcore.store.targets import PlanCandidate
+from perfcore.typed_constants import with_casts
 
 EXPLAIN_AGAIN_S = 600.0
 PASS_LIMIT_S = 4.0
@@ -34,10 +35,6 @@ _TIMEOUT_MS = 2000
 _COMMENT = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _EXPLAINABLE = re.compile(
     rf"{_COMMENT}(?:SELECT|INSERT|UPDATE|DELETE|WITH|MERGE)\b", re.IGNORECASE | re.DOTALL
-)
-# pg_stat_statements turns `interval '1 day'` into `interval $1`, which no longer parses.
-_TYPED_LITERAL = re.compile(
-    r"\b(interval|date|timestamptz|timestamp|time)\s+(\$\d+)(?!\s*\()", re.IGNORECASE
 )
 # What the hooks keep: a list this long, or a value this long, may have been cut.
 _MAX_PARAMETERS = 50
@@ -128,7 +125,7 @@ def _planned(connection: Connection, text: str, values: Sequence[str | None] | N
         )
     try:
         with connection.transaction(force_rollback=True):
-            return _explain(connection, _TYPED_LITERAL.sub(r"\2::\1", text), values)
+            return _explain(connection, with_casts(text), values)
     except psycopg.Error as error:
         if connection.closed:
             raise

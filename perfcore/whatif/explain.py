@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,13 +13,10 @@ from psycopg.rows import TupleRow
 from perfcore.db import MARKER
 from perfcore.errors import PlanningFailed
 from perfcore.plan import Plan, parse_plan
+from perfcore.typed_constants import with_casts
 
 TIMEOUT_MS = 5_000
 _PREPARED = "perfcore_whatif"
-# pg_stat_statements turns `interval '1 day'` into `interval $1`, which no longer parses.
-_TYPED_LITERAL = re.compile(
-    r"\b(interval|date|timestamptz|timestamp|time)\s+(\$\d+)(?!\s*\()", re.IGNORECASE
-)
 
 
 def explain(
@@ -70,7 +66,7 @@ def repaired(statement: str) -> str:
     >>> repaired("SELECT now() - interval $1")
     'SELECT now() - $1::interval'
     """
-    return _TYPED_LITERAL.sub(r"\2::\1", statement.strip().rstrip(";"))
+    return with_casts(statement.strip().rstrip(";"))
 
 
 def with_index_names(plan: Plan, names: Mapping[str, str]) -> Plan:

@@ -63,6 +63,11 @@ _EVICTION = (
         _EXTENSION_STEP, "pg_buffercache", "CREATE EXTENSION pg_buffercache SCHEMA perfcore_twin"
     ),
 )
+# What is tried out even where the target has yet to create it: the advice says so.
+_EXTRA_EXTENSIONS = tuple(
+    Definition(_EXTENSION_STEP, name, f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
+    for name in ("pg_trgm",)
+)
 
 # Costs that differ by less are the same: a page more or less decides nothing.
 _SAME_SHARE, _SAME_COST = 0.02, 1.0
@@ -315,6 +320,7 @@ class Twin:
             failed = self._attempt(connection, pending, _ROLE)
             pending = [d for d in definitions if d.step == _EXTENSION_STEP]
             failed += self._attempt(connection, [*_EVICTION, *pending], "")
+            self._attempt(connection, _EXTRA_EXTENSIONS, "")
             rest = [d for d in definitions if d.step > _EXTENSION_STEP]
             while True:
                 again = self._attempt(connection, rest, _ROLE)

@@ -271,6 +271,24 @@ EXAMPLES: tuple[Example, ...] = (
     # Wildcards
     Example("trigram", "SELECT id FROM books WHERE title ILIKE '%TREE%'"),
     Example("trigram", "SELECT id FROM books WHERE title LIKE $1", (("%ree",), ("",), (None,))),
+    # Members of arrays
+    Example("array_member", "SELECT id FROM tagged WHERE 'red' = ANY(tags)"),
+    Example(
+        "array_member",
+        "SELECT id FROM tagged WHERE id > 1 AND $1 = ANY(tags)",
+        (("red",), ("",), ("none",), (None,)),
+    ),
+    Example(
+        "array_member",
+        "SELECT id FROM tagged WHERE $1 = ANY(codes)",
+        (("ab",), ("abcd",), ("abcde",), (None,)),
+    ),
+    Example("array_member", "SELECT id FROM tagged WHERE 2 = ANY(numbers) OR id = 7"),
+    Example(
+        "array_member",
+        "SELECT id FROM tagged WHERE $1::numeric = ANY(amounts)",
+        (("1.5",), ("2",), (None,)),
+    ),
     # Casts
     Example("column_cast", "SELECT id FROM books WHERE pages = 300.0"),
     Example("column_cast", "SELECT id FROM books WHERE pages > 99.5 AND pages <= 200.0"),
@@ -593,6 +611,10 @@ NOT_REWRITTEN: tuple[tuple[str, str, str], ...] = (
     ("trigram", "SELECT id FROM books WHERE title LIKE 'The%'", "a beginning"),
     ("trigram", "SELECT id FROM books WHERE title LIKE '%ab%'", "two letters make no trigram"),
     ("trigram", "SELECT id FROM books WHERE title NOT LIKE '%tree%'", "nearly all rows"),
+    ("array_member", "SELECT id FROM tagged WHERE 'x' <> ANY(tags)", "another question"),
+    ("array_member", "SELECT id FROM tagged WHERE NOT 'x' = ANY(tags)", "NULL and false differ"),
+    ("array_member", "SELECT id FROM tagged WHERE 1.5 = ANY(numbers)", "another type"),
+    ("array_member", "SELECT id FROM books WHERE title = ANY($1)", "a list, no column"),
     ("column_cast", "SELECT id FROM books WHERE pages = 300", "the same type"),
     ("column_cast", "SELECT id FROM books WHERE pages = 299.5", "finds nothing anyway"),
     ("column_cast", "SELECT id FROM books WHERE pages = 3000000000", "a bigint has its operator"),

@@ -79,3 +79,16 @@ INSERT INTO cities VALUES (1, 'here'), (3, 'far');
 CREATE TABLE letters (id integer PRIMARY KEY, sender text NOT NULL, body text NOT NULL);
 INSERT INTO letters
 SELECT n, 'sender ' || n % 5, repeat(md5(n::text), 40) FROM generate_series(1, 50) AS n;
+
+CREATE TABLE tagged (
+    id integer PRIMARY KEY, tags text[], codes character varying(4)[], numbers integer[],
+    amounts numeric(6, 2)[]
+);
+INSERT INTO tagged VALUES
+    (1, '{red,green}', '{ab}', '{1,2}', '{1.50}'),
+    (2, '{red,NULL}', '{abcd,ab}', '{2,NULL}', '{NULL}'),
+    (3, '{}', '{}', '{}', '{}'),
+    (4, NULL, NULL, NULL, NULL),
+    (5, '{NULL}', '{NULL}', '{NULL}', '{2.00,2.00}'),
+    (6, '{{red,blue},{green,red}}', '{ab,ab}', '{{1,2},{3,4}}', '{{1.5,2}}'),
+    (7, '{"",red }', '{""}', '{-1}', '{0}');

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from perfcore.advise.workload_file import read_items, read_server, read_workload_file
+from perfcore.advise.account import advise_dsn
+from perfcore.advise.workload import Options
+from perfcore.advise.workload_file import Item, read_items, read_server, read_workload_file
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, TargetUnavailable
 
@@ -178,3 +180,20 @@ def _sizes(dsn: str) -> list[tuple[Any, ...]]:
             "SELECT oid, relname, relpages FROM pg_class WHERE relnamespace = "
             "'public'::regnamespace ORDER BY oid"
         ).fetchall()
+
+
+def test_a_trigram_index_is_priced_before_its_extension_is_there(
+    dsn: str, work_folder: Path
+) -> None:
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE notes AS SELECT n AS id, md5(n::text) AS body "
+            "FROM generate_series(1, 30000) AS n"
+        )
+        connection.execute("ANALYZE notes")
+    items = [Item("search", "SELECT id FROM notes WHERE body LIKE '%abcde%'", 100)]
+    answer = advise_dsn(dsn, items, work_folder / "untrigrammed", Options())
+    found = next(s.suggestion for s in answer.suggestions if s.suggestion.kind != "maintenance")
+    assert found.kind == "rewrite"
+    assert found.ddl.startswith("CREATE EXTENSION IF NOT EXISTS pg_trgm;\nCREATE INDEX")
+    assert found.statements[0].cost_after < 0.1 * found.statements[0].cost_before

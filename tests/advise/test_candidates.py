@@ -19,6 +19,11 @@ COLUMNS = (
     ColumnInfo("at", "date", True, 4, 0.0, 900.0, 0.999),
     ColumnInfo("slug", "text", True, 40, 0.0, -1.0, 0.0),
     ColumnInfo("title", "text", True, 60, 0.0, -0.9, 0.0),
+    ColumnInfo("shown", "tstzrange", True, 22, 0.0, -1.0, 0.0),
+    ColumnInfo("ip", "inet", True, 7, 0.0, -0.5, 0.0),
+    ColumnInfo("spot", "point", True, 16, 0.0, None, None),
+    ColumnInfo("tags", "text[]", True, 40, 0.0, -0.1, 0.0),
+    ColumnInfo("doc", "jsonb", True, 80, 0.0, -1.0, 0.0),
 )
 PRIMARY = IndexInfo(
     1, "public", "posts", "posts_pkey", "", "btree", ("id",), (), "", True, True, True, False,
@@ -49,6 +54,23 @@ def proposed(where: str, select: str = "title") -> list[str]:
         ("slug = $1", "hash (slug)"),
         ("title ILIKE 'abc%'", "gin (title gin_trgm_ops)"),
         ("title LIKE 'abc%'", "btree (title text_pattern_ops)"),
+        ("title ^@ 'abc'", "btree (title text_pattern_ops)"),
+        ("title ~ '^abc.*d'", "btree (title text_pattern_ops)"),
+        ("title ~ '^abc?'", "gin (title gin_trgm_ops)"),
+        ("title % 'abc'", "gin (title gin_trgm_ops)"),
+        ("true ORDER BY title <-> 'abc' LIMIT 5", "gist (title gist_trgm_ops)"),
+        ("shown && tstzrange($1, $2)", "gist (shown)"),
+        ("now() <@ shown", "gist (shown)"),
+        ("daterange(at, deleted_at) @> $1", "gist ((daterange(at, deleted_at)))"),
+        ("shown -|- tstzrange($1, $2) AND owner = 5", "gist (shown)"),
+        ("ip <<= inet '10.0.0.0/8'", "gist (ip inet_ops)"),
+        ("ip << cidr $1", "gist (ip inet_ops)"),
+        ("ip << '10.0.0.0/8' AND owner = 5", "btree (owner, ip)"),
+        ("spot <@ box '((0,0),(1,1))'", "gist (spot)"),
+        ("true ORDER BY point(1, 2) <-> spot LIMIT 5", "gist (spot)"),
+        ("tags && ARRAY['a']", "gin (tags)"),
+        ("doc @? '$.a'", "gin (doc jsonb_path_ops)"),
+        ("doc @@ jsonpath '$.a == 1'", "gin (doc jsonb_path_ops)"),
     ],
 )
 def test_proposed(where: str, wanted: str) -> None:
@@ -58,6 +80,8 @@ def test_proposed(where: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("where", "unwanted"),
     [
+        ("true ORDER BY spot <-> point(1, 2)", "gist (spot)"),
+        ("owner % 2 = 0", "gin (owner gin_trgm_ops)"),
         ("title ILIKE 'abc%'", "text_pattern_ops"),  # no order of the text serves it
         ("id = $1", "INCLUDE"),  # beside the primary key
         ("id = $1", "brin"),

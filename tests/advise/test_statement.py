@@ -76,8 +76,8 @@ def test_predicates(where: str, expected: list[tuple[str, str]]) -> None:
     [
         ("attrs @> $1::jsonb", ("attrs", "json contains")),
         ("attrs ? $1", ("attrs", "json exists")),
-        ("tags @> $1", ("tags", "array")),
-        ("tags && ARRAY[$1 /*, ... */]", ("tags", "array")),
+        ("tags @> $1", ("tags", "overlap")),
+        ("tags && ARRAY[$1 /*, ... */]", ("tags", "overlap")),
         ("NOT c.on", ("on", "=")),
         (
             "to_tsvector('simple', email) @@ to_tsquery($1)",
@@ -173,6 +173,7 @@ def test_nonsense_is_refused(text: str) -> None:
         ("SELECT a FETCH FIRST $1 ROWS ONLY", "SELECT a FETCH FIRST 7 ROWS ONLY"),
         ("SELECT a LIMIT $1 OFFSET $2", "SELECT a LIMIT 7 OFFSET 0"),
         ("SELECT extract($1 FROM at)", "SELECT pg_catalog.extract($1, at)"),
+        ("SELECT inet $1, time with time zone $2", "SELECT $1::inet, $2::time with time zone"),
         ("SELECT $2, $2, $5", "SELECT $1, $1, $2"),
     ],
 )

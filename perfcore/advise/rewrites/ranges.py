@@ -17,7 +17,7 @@ from perfcore.advise.rewrites.reading import (
     parameter,
     tested,
 )
-from perfcore.advise.rewrites.rewrite import Equality, Parsed, Pricing, Rewrite
+from perfcore.advise.rewrites.rewrite import Equality, Parsed, Rewrite
 from perfcore.advise.rewrites.writing import brief, build, cast, counterpart, index_on, written
 from perfcore.types import IndexDefinition, IndexKey
 
@@ -321,5 +321,4 @@ def _trigrams(parsed: Parsed, field: Field, hidden: str) -> Rewrite:
         finding="leading_wildcard",
         indexes=(index,),
         setup="CREATE EXTENSION IF NOT EXISTS pg_trgm" if missing else "",
-        pricing=Pricing.NOTHING if missing else Pricing.PLANNER,
     )

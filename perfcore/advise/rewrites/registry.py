@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from perfcore.advise.rewrites import (
     alternatives,
+    arrays,
     casts,
     counting,
     duplicates,
@@ -39,6 +40,7 @@ RULES: dict[str, Recognise] = {
     "random_order": paging.random_order,
     "select_star": width.select_star,
     "any_array": membership.long_list,
+    "array_member": arrays.array_member,
     "one_lateral": scalars.one_lateral,
     "needless_distinct": duplicates.needless_distinct,
     "unseen_order": unseen.unseen_order,
