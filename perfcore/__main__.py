@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,7 +187,8 @@ def _advise(config: Config, options: argparse.Namespace) -> int:
         return _explain(config, options, names)
     found = 0
     for name in names:
-        advice = loop.advise_target(config, name, _limits(config, options))
+        with _quiet_libraries():
+            advice = loop.advise_target(config, name, _limits(config, options))
         found += len(advice.suggestions)
         text = options.format == "text"
         print(loop.render_text(advice) if text else json.dumps(to_json(advice), indent=2))
@@ -196,7 +199,8 @@ def _explain(config: Config, options: argparse.Namespace, names: list[str]) -> i
     """Print all that a new round says of one statement."""
     from perfcore.advise import loop
 
-    text = loop.explain_statement(config, options.explain, names, _limits(config, options))
+    with _quiet_libraries():
+        text = loop.explain_statement(config, options.explain, names, _limits(config, options))
     if text:
         print(text, end="")
         return NOTHING_TO_DO
@@ -219,17 +223,36 @@ def _advise_dsn(config: Config, options: argparse.Namespace) -> int:
         return WRONG_USE
     if items is None:
         items = read_server(options.dsn)
-    account = advise_dsn(
-        options.dsn,
-        items,
-        config.data_dir,
-        _limits(config, options),
-        is_recorded=options.workload is None,
-        progress=_Progress(),
-    )
+    with _quiet_libraries():
+        account = advise_dsn(
+            options.dsn,
+            items,
+            config.data_dir,
+            _limits(config, options),
+            is_recorded=options.workload is None,
+            progress=_Progress(),
+        )
     text = options.format == "text"
     print(account_text(account) if text else json.dumps(account_json(account), indent=2))
     return SUGGESTIONS_FOUND if account.suggestions else NOTHING_TO_DO
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Send to stderr what libraries write to the standard output past Python.
+
+    HiGHS prints lines of its own there, and the standard output is for the answer alone. What C
+    has buffered has to leave before the descriptor is the answer's again.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _limits(config: Config, options: argparse.Namespace) -> Options:

@@ -35,6 +35,7 @@ RARE_NULL_TEST = 0.20
 MOST_IN_STATE = 0.8  # and one on a state a fifth, because it needs fewer keys
 MAX_STATES = 20  # distinct values of a column that tells a row's state
 MIN_CORRELATION = 0.95
+MOST_COMMON = 0.3  # share of the rows that may have one value where ranges of pages are told apart
 MIN_HASHED_BYTES = 24
 PAGE = 8192
 MIN_BRIN_BYTES = 4 * 1024 * 1024
@@ -423,6 +424,7 @@ class _Maker:
                 _null_test(predicate, column, 1)
                 or _truth_test(predicate, column, 1)
                 or _list_test(predicate, column)
+                or _difference(predicate, column)
             )
             if column and test:
                 tests.setdefault(predicate.key, (test, _share_of(predicate, column)))
@@ -431,6 +433,7 @@ class _Maker:
         where = " AND ".join(test for test, _ in tests.values())
         rest = [k for k in self.equals if k not in tests]
         tails = [self._order(), *([OrderKey(r)] for r in self.ranges if r not in tests)]
+        tails.append([OrderKey(g) for g in self.use.group_by if g not in self.equals])
         tails = [t for t in tails if t] or [[]]
         for tail in tails[:2]:
             keys = [*map(OrderKey, rest), *tail] or [OrderKey(next(iter(tests)))]
@@ -571,7 +574,7 @@ class _Maker:
         equals = [k for k in self.equals if k.expression not in led]
         for key in dict.fromkeys((*self.ranges, *equals)):
             column = self._column(key)
-            if column and abs(column.correlation or 0.0) >= MIN_CORRELATION:
+            if column and _lies_in_order(column):
                 caveat = (
                     f"It works while rows arrive in the order of {column.name} (correlation now "
                     f"{column.correlation:.3f})."
@@ -640,6 +643,17 @@ class _Maker:
         return column.type == "tsvector"
 
 
+def _lies_in_order(column: ColumnInfo) -> bool:
+    """Say whether ranges of the table's pages hold different values.
+
+    Where most rows have one value, correlation is that of these: every range holds it, and the
+    others lie anywhere.
+    """
+    in_order = abs(column.correlation or 0.0) >= MIN_CORRELATION
+    common = max(column.most_common_freqs, default=0.0)
+    return in_order and common < MOST_COMMON and not column.type.startswith(_TEXTS)
+
+
 def _has_elements(kind: str) -> bool:
     return kind.endswith("[]") or kind.rpartition(".")[2] == "hstore"
 
@@ -670,6 +684,8 @@ def _share_of(predicate: Predicate, column: ColumnInfo) -> float:
         return nulls
     if predicate.operator is Operator.NOT_NULL:
         return 1 - nulls
+    if predicate.operator is Operator.DIFFERENT:
+        return 1 - nulls - _share_of(replace(predicate, operator=Operator.ANY), column)
     shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
     if predicate.literals:
         return sum(shares.get(v.strip("'"), 0.0) for v in predicate.literals)
@@ -702,14 +718,29 @@ def _truth_test(predicate: Predicate, column: ColumnInfo, most: float | None = N
 
 def _list_test(predicate: Predicate, column: ColumnInfo) -> str:
     """Return the test of a list of states, empty where they are not the states of a column."""
-    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
-    complete = sum(shares.values()) + (column.null_fraction or 0.0) > 0.99
-    if predicate.operator is not Operator.ANY or not complete or len(shares) > MAX_STATES:
-        return ""
-    if not predicate.literals or any(v.strip("'") not in shares for v in predicate.literals):
+    if predicate.operator is not Operator.ANY or not _are_states(predicate.literals, column):
         return ""
     name = sql.Identifier(column.name).as_string(None)
     return f"{name} IN ({', '.join(predicate.literals)})"
+
+
+def _difference(predicate: Predicate, column: ColumnInfo) -> str:
+    """Return the test that leaves some states of a column out."""
+    values = predicate.literals or ((predicate.literal,) if predicate.literal else ())
+    if predicate.operator is not Operator.DIFFERENT or not _are_states(values, column):
+        return ""
+    name = sql.Identifier(column.name).as_string(None)
+    return (
+        f"{name} NOT IN ({', '.join(values)})" if predicate.literals else f"{name} <> {values[0]}"
+    )
+
+
+def _are_states(values: Sequence[str], column: ColumnInfo) -> bool:
+    """Say whether these are constants of a column of which statistics know every value."""
+    shares = dict(zip(column.most_common_values, column.most_common_freqs, strict=False))
+    complete = sum(shares.values()) + (column.null_fraction or 0.0) > 0.99
+    known = all(v.strip("'") in shares for v in values)
+    return bool(values) and known and complete and len(shares) <= MAX_STATES
 
 
 def _unique_keys(keys: Iterable[Key]) -> tuple[Key, ...]:

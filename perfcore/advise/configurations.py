@@ -16,6 +16,7 @@ from perfcore.advise.selection import Work
 from perfcore.advise.workload import Options
 from perfcore.types import IndexDefinition
 
+_UNNOTICED = 0.0005  # of what a statement costs without any index
 _PLANS_A_STATEMENT = 24  # looked at for one statement before the first solution
 
 Configuration = frozenset[str]  # digests of the indexes that a plan uses
@@ -167,7 +168,8 @@ class Configurations:
             if used <= other:
                 continue
             self.ask(number, other & self.of(number))
-            if self.best(number, other)[1] > cost * (1 + tolerance):
+            allowed = cost * (1 + tolerance) + _UNNOTICED * self.works[number].base_cost
+            if self.best(number, other)[1] > allowed:
                 return False
         return True
 

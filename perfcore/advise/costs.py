@@ -88,7 +88,8 @@ class CostBook:
         each page once, and on the demo's orders what it promised 20 % faster took 70 % longer.
         Nor does one that is walked under a LIMIT until enough of few matching rows are met: the
         planner takes them to lie evenly, and where they lay at the far end, what it promised 94 %
-        faster took twice as long.
+        faster took twice as long. And a merge join that would end where the NULLs begin must read
+        an index without NULLs to its end.
         """
         wanted = tuple(indexes)
         plan = self.plan(text, wanted)
@@ -126,30 +127,46 @@ def walked_whole(
 ) -> frozenset[str]:
     """Return those of the indexes that the plan reads from end to end, fetching each row.
 
-    That is an Index Scan without a condition on the first key; one on a later key alone
-    narrows what is fetched, not the walk. A LIMIT above ends the walk early, unless a node
-    between them needs all rows first, or a filter lets so few rows pass that nobody knows how far
-    the walk goes. A partial index is short by itself.
+    That is an Index Scan without a condition on the first key; one on a later key narrows the walk
+    only where it keeps few rows. A LIMIT above ends the walk early, unless a node between them
+    needs all rows first, or so few rows pass a filter or such a condition that nobody knows how
+    far the walk goes. A partial index is short by itself, but one without NULLs is no shorter for
+    a merge join that would end where the NULLs begin.
     """
     first_key = {i.name: i.keys[0] for i in indexes if not i.predicate}
+    without_nulls = {i.name for i in indexes if _leaves_out_nulls(i)}
     found = set()
-    stack = [(plan.root, False)]
+    stack = [(plan.root, False, False)]
     while stack:
-        node, is_limited = stack.pop()
+        node, is_limited, is_merged = stack.pop()
         is_limited = node.node_type == "Limit" or (is_limited and node.node_type not in _NEEDS_ALL)
-        is_gamble = is_limited and _keeps_few(node, row_counts or {})
-        is_walk = node.node_type == "Index Scan" and (is_gamble or not is_limited)
-        is_walk = is_walk or (node.node_type == "Index Only Scan" and is_gamble)
-        if is_walk and node.index in first_key:
-            if not _seeks(node, first_key[node.index]):
+        if is_limited:
+            is_walk = node.node_type in _INDEX_SCANS and _keeps_few(node, row_counts or {})
+            if is_walk and node.index in first_key and not _seeks(node, first_key[node.index]):
                 found.add(node.index)
-        stack.extend((child, is_limited) for child in node.children)
+        elif node.node_type == "Index Scan":
+            has_condition = "Index Cond" in node.properties or "Order By" in node.properties
+            if node.index in first_key and not _seeks(node, first_key[node.index]):
+                if not (has_condition and _keeps_few(node, row_counts or {})):
+                    found.add(node.index)
+            elif is_merged and node.index in without_nulls and not has_condition:
+                found.add(node.index)
+        is_merge = node.node_type == "Merge Join"
+        stack.extend((child, is_limited, is_merge) for child in node.children)
     return frozenset(found)
+
+
+_INDEX_SCANS = ("Index Scan", "Index Only Scan")
+
+
+def _leaves_out_nulls(index: IndexDefinition) -> bool:
+    return f"{index.keys[0].expression} IS NOT NULL" in index.predicate.replace('"', "")
 
 
 def _keeps_few(node: PlanNode, row_counts: Mapping[str, float]) -> bool:
     rows = row_counts.get(node.relation or "", 0.0)
-    return "Filter" in node.properties and node.plan_rows < _FEW * rows
+    is_picky = "Filter" in node.properties or "Index Cond" in node.properties
+    return is_picky and node.plan_rows < _FEW * rows
 
 
 def _seeks(node: PlanNode, key: IndexKey) -> bool:

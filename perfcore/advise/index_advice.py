@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from perfcore.advise import findings
+from perfcore.advise.amounts import size_words
 from perfcore.advise.candidates import Candidate, Proposal, redundant_with
 from perfcore.advise.configurations import Configuration, Configurations
 from perfcore.advise.costs import CostBook, OutOfTime
@@ -35,6 +36,7 @@ from perfcore.whatif.planner import Planner
 
 _SHOWN_GAIN = 0.05
 _NOTICED = 0.02  # of a statement's cost: what changes less is the same
+_NEARLY = 0.8  # of what the best plan saves
 _MOST_REJECTIONS = 300
 
 
@@ -174,7 +176,7 @@ class IndexAdvice:
             f"{finding.summary} {_idea(candidate, after)} the planner's cost falls from "
             f"{best.cost_before:,.0f} to {best.cost_after:,.0f}"
             f"{times if self.options.is_timed else ''} for {short(best.text)}{others}. "
-            f"It takes about {size / 1e6:,.1f} MB."
+            f"It takes about {size_words(size)}."
         )
 
     def _caveats(
@@ -203,12 +205,12 @@ class IndexAdvice:
         rate = self.writes.rate(table_of(index))
         if not rate.total:
             return "Nothing was written to the table in the window, so it costs only its room."
-        cost = self.writes.cost_ms_per_hour(index)
+        cost = self._an_hour(self.writes.cost_ms_per_hour(index))
         per_entry = ENTRY_WRITE_MS.get(index.method, 0.03)
         return (
             f"{entries:,.0f} entries an hour ({rate.inserts:,.0f} inserts, {rate.updates:,.0f} "
-            f"updates of which {rate.hot_updates:,.0f} HOT), about {cost:,.0f} ms an hour at "
-            f"{per_entry} ms an entry."
+            f"updates of which {rate.hot_updates:,.0f} HOT), about {cost} at {per_entry} ms "
+            "an entry."
         )
 
     # What it replaces
@@ -259,7 +261,7 @@ class IndexAdvice:
             "exists",
             reason=f"{summary} Two indexes become one: every write is spared an entry.",
             finding=Finding(
-                "replaced_index", summary, (("size", f"{existing.index_bytes / 1e6:,.1f} MB"),)
+                "replaced_index", summary, (("size", size_words(existing.index_bytes)),)
             ),
             evidence=Evidence.ESTIMATED,
             saved_ms_per_hour=0.0,
@@ -314,7 +316,15 @@ class IndexAdvice:
     def _saved(self, number: int, indexes: Configuration) -> float:
         return self.known.saved_ms_per_hour(number, self.known.best(number, indexes)[1])
 
-    def _why_rejected(self, digest: str) -> str:
+    def _an_hour(self, amount_ms: float) -> str:
+        """Return what is saved or spent in an hour, of costs alone as a share of them all."""
+        if self.options.is_timed:
+            return f"{amount_ms:,.0f} ms an hour"
+        whole = sum(w.mean_ms_at(w.base_cost, 0.0) * w.calls_per_hour for w in self.works)
+        return f"{100 * amount_ms / max(whole, 1e-9):.2g} % of the workload's cost"
+
+    def _why_rejected(self, digest: str, number: int | None = None) -> str:
+        """Return why a candidate was not chosen, or not chosen for one statement."""
         if digest in self.book.failures:
             return f"It cannot be planned: {self.book.failures[digest]}"
         if digest in self.known.banned:
@@ -330,30 +340,29 @@ class IndexAdvice:
             )
         saved, kept = self._saved_alone(digest), self._writes(digest)
         if saved <= kept:
-            return f"Its writes take {kept:,.0f} ms an hour, and it saves {saved:,.0f}."
-        return self._why_outbid(digest, saved)
+            return f"Its writes take {self._an_hour(kept)}, and it saves {self._an_hour(saved)}."
+        return self._why_outbid(digest, saved, number)
 
-    def _why_outbid(self, digest: str, saved: float) -> str:
-        more = self._saved_more(digest)
-        rival = self._rival(digest)
-        if rival is not None and more < max(_NOTICED * saved, self.options.min_saved_ms_per_hour):
+    def _why_outbid(self, digest: str, saved: float, number: int | None) -> str:
+        more, least = self._saved_more(digest), self.selection.least_ms_per_hour
+        rival = self._rival(digest, number)
+        if rival is not None and more < max(_NOTICED * saved, least):
             return f"{columns_words(self.candidates[rival].index)} does its work."
-        if more < self.options.min_saved_ms_per_hour:
-            least = self.options.min_saved_ms_per_hour
-            return f"It would save {more:,.1f} ms an hour more, less than {least:,.1f}."
+        if more < least:
+            return f"It would save {self._an_hour(more)} more, less than {self._an_hour(least)}."
         return self._limits_words(digest)
 
     def _limits_words(self, digest: str) -> str:
-        size = (self.book.index_bytes(self.candidates[digest].index) or 0) / 1e6
+        size = size_words(self.book.index_bytes(self.candidates[digest].index) or 0)
         budget = self.options.storage_budget_bytes
         if budget is not None:
             return (
-                f"Its {size:,.1f} MB would save less than what the budget of "
-                f"{budget / 1e6:,.1f} MB is spent on."
+                f"Its {size} would save less than what the budget of "
+                f"{size_words(budget)} is spent on."
             )
         if len(self.chosen) >= self.options.max_indexes:
             return f"Only {self.options.max_indexes} indexes a round, and others save more."
-        return f"It saves too little more for its {size:,.1f} MB."
+        return f"It saves too little more for its {size}."
 
     def _best_gain(self, digest: str) -> float:
         """Return the largest share of a statement's cost that a plan with it saves."""
@@ -367,10 +376,13 @@ class IndexAdvice:
             default=0.0,
         )
 
-    def _rival(self, digest: str) -> str | None:
-        """Return the chosen index that serves the statement which this one would help most."""
+    def _rival(self, digest: str, only: int | None) -> str | None:
+        """Return the chosen index that serves the statement which this one would help most.
+
+        `only` is the place of a statement, where no other is asked about.
+        """
         best: tuple[float, str] | None = None
-        for number in self._users.get(digest, ()):
+        for number in self._users.get(digest, ()) if only is None else (only,):
             saved = self._saved(number, frozenset([digest]))
             used, _ = self.known.best(number, self.chosen)
             same = [d for d in sorted(used) if self._table(d) == self._table(digest)]
@@ -393,12 +405,12 @@ class IndexAdvice:
     def _silence(self, number: int, work: Work) -> Silence:
         useful = [(cost, sorted(used)) for used, cost in self.known.useful(number)]
         if useful:
-            cost, used = min(useful)
+            cost, used = self._smallest_near_best(work, useful)
             names = " and ".join(columns_words(self.candidates[d].index) for d in used)
-            size = sum(self.book.index_bytes(self.candidates[d].index) or 0 for d in used)
+            size = self._bytes(used)
             detail = (
-                f"{names}, {size / 1e6:,.1f} MB, would take its cost from {work.base_cost:,.0f} to "
-                f"{cost:,.0f}: {self._why_rejected(used[0])}"
+                f"{names}, {size_words(size)}, would take its cost from {work.base_cost:,.0f} to "
+                f"{cost:,.0f}: {self._why_rejected(used[0], number)}"
             )
             return _silence(work, SilenceReason.OUTBID, detail)
         tried = [columns_words(c.index) for c in self._proposed(work)]
@@ -409,6 +421,17 @@ class IndexAdvice:
         return _silence(
             work, SilenceReason.NO_GAIN, detail + (best if least < work.base_cost else "")
         )
+
+    def _smallest_near_best(
+        self, work: Work, useful: Sequence[tuple[float, list[str]]]
+    ) -> tuple[float, list[str]]:
+        """Return of the plans that save nearly as much as the best the one with least to build."""
+        least = min(cost for cost, _ in useful)
+        near = [u for u in useful if work.base_cost - u[0] >= _NEARLY * (work.base_cost - least)]
+        return min(near, key=lambda u: (self._bytes(u[1]), u))
+
+    def _bytes(self, digests: Sequence[str]) -> int:
+        return sum(self.book.index_bytes(self.candidates[d].index) or 0 for d in digests)
 
     def _proposed(self, work: Work) -> Sequence[Candidate]:
         return self.proposals[work.statement.fingerprint].candidates

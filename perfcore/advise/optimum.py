@@ -31,6 +31,7 @@ _SOLVE_LIMIT_S = 20.0
 _LEAST_COVERING_MS = 0.5  # per call
 _NEEDED = 0.01  # of a statement's cost: a column that saves less is not needed
 _MOST_NARROWINGS = 3
+_LEAST_OF_REST = 0.005  # of what the workload costs after all
 _STEADY = 0.05  # of a statement's cost: for less what was suggested before is not replaced
 # Without a budget a statement may lose so much of its best cost for a smaller index ...
 _TRIMMED_SHARE = 0.2
@@ -64,14 +65,18 @@ class Optimum:
     standing: Configuration = frozenset()  # what was suggested before
     known: Configurations = field(init=False)
     is_late: bool = False
+    least_ms_per_hour: float = field(init=False)  # that an index must save
+    _room: dict[str, int] = field(default_factory=dict)  # to keep, by digest
 
     def __post_init__(self) -> None:
         self.known = Configurations(self.book, self.works, self.candidates, self.options)
+        self.least_ms_per_hour = self.options.min_saved_ms_per_hour
 
     def select(self) -> Selection:
         """Return the best set found, its indexes by name."""
         self._in_time(self._explore)
         chosen = self._improve(self._best)
+        self._lower_threshold(chosen)
         for look in (self._merge, self._look_around):
             if not self.is_late:
                 self._in_time(partial(look, chosen))
@@ -85,7 +90,20 @@ class Optimum:
             stopped_early=self.is_late,
             saved_ms_per_hour=self._saved(chosen),
             bound_ms_per_hour=self._bound(),
+            least_ms_per_hour=self.least_ms_per_hour,
         )
+
+    def _lower_threshold(self, chosen: Configuration) -> None:
+        """Ask less of an index where one statement's cost hid what all the others can save.
+
+        A threshold in milliseconds is the reader's own; a share of a workload's cost is ours.
+        """
+        if not self.options.is_timed:
+            rest = sum(
+                work.mean_ms_at(self.known.best(n, chosen)[1], 0.0) * work.calls_per_hour
+                for n, work in enumerate(self.works)
+            )
+            self.least_ms_per_hour = min(self.least_ms_per_hour, _LEAST_OF_REST * rest)
 
     def _in_time(self, look: Callable[[], object]) -> None:
         """Do it as far as the time goes."""
@@ -131,10 +149,21 @@ class Optimum:
 
     def _trimmed(self, chosen: Configuration) -> Configuration:
         try:
+            self._ask_narrower(chosen)
             return self._improve(partial(self._smallest, chosen))
         except OutOfTime:
             self.is_late = True
             return chosen
+
+    def _ask_narrower(self, chosen: Configuration) -> None:
+        """Learn what the set would do with a beginning of each of its indexes instead."""
+        for digest in sorted(chosen):
+            users = [n for n in range(len(self.works)) if digest in self.known.best(n, chosen)[0]]
+            less = self._less_than(digest)
+            while less is not None:
+                for number in users:
+                    self.known.ask(number, ((chosen - {digest}) | {less}) & self.known.of(number))
+                less = self._less_than(less)
 
     def _narrowed(self, chosen: Configuration) -> Configuration:
         """Cut off what no statement needs; the room it leaves may hold another index."""
@@ -231,7 +260,7 @@ class Optimum:
         ]
         names = self._names(rows)
         gains = [-self.known.saved_ms_per_hour(r.number, r.cost) for r in rows]
-        prices = [self._writes(d) + self.options.min_saved_ms_per_hour for d in names]
+        prices = [self._writes(d) + self.least_ms_per_hour for d in names]
         answer = self._solve(names, rows, prices + gains)
         return _taken(names, answer)
 
@@ -368,7 +397,9 @@ class Optimum:
         return LinearConstraint(sizes, ub=np.array([room, float(self.options.max_indexes)]))
 
     def _reserved(self, digest: str, size: int) -> int:
-        return reserved_bytes(self.candidates[digest].index, size, self.catalog)
+        if digest not in self._room:
+            self._room[digest] = reserved_bytes(self.candidates[digest].index, size, self.catalog)
+        return self._room[digest]
 
     def _bytes(self, digest: str) -> int | None:
         return self.book.index_bytes(self.candidates[digest].index)

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 from perfcore.advise.candidates import Candidate
 from perfcore.types import Catalog, IndexDefinition, WorkloadStatement
-
-# ANALYZE looks at 30,000 rows by default: of so many values it meets each often enough.
-_SAMPLED_DISTINCT = 3_000.0
-_NEARLY_UNIQUE = 0.9  # of the rows
+from perfcore.whatif.size import estimate_index_bytes, largest_index_bytes
 
 # The share that is done, from 0 to 1, and in words what is being done.
 Progress = Callable[[float, str], None]
@@ -64,6 +61,7 @@ class Selection:
     stopped_early: bool = False
     saved_ms_per_hour: float = 0.0
     bound_ms_per_hour: float | None = None
+    least_ms_per_hour: float = 0.0  # that an index had to save
 
 
 def table_of(index: IndexDefinition) -> str:
@@ -74,25 +72,18 @@ def table_of(index: IndexDefinition) -> str:
 def reserved_bytes(index: IndexDefinition, index_bytes: int, catalog: Catalog) -> int:
     """Return the room to keep for an index of that estimated size.
 
-    A budget is kept on disk, not in estimates, and these errors go one way: ANALYZE finds too few
-    of the distinct values of a column that has many, a fifth too few where each is in three rows,
-    so equal keys share less than it seems; nobody knows the values of the rows that a predicate
-    leaves; and a GIN index depends on what is inside the values.
+    A budget is kept on disk, not in estimates, and these errors go one way: of many values that
+    are no numbers ANALYZE finds too few, so equal keys share less than it seems; nobody knows the
+    values of the rows that a predicate leaves; and the size of an index of members depends on how
+    rare those are that no sample holds.
     """
-    if index.method not in ("btree", "brin", "hash"):
-        return round(index_bytes * 1.25)
+    factor = _MARGINS.get(index.method, 1.03)
     if index.predicate:
-        return round(index_bytes * 1.2)
+        factor = max(factor, 1.2)
     if index.method == "btree" and not index.include:
-        return round(index_bytes * (1.15 if _shares_keys(index, catalog) else 1.05))
-    return round(index_bytes * 1.03)
+        estimated = estimate_index_bytes(catalog, index)
+        factor = max(factor, 1.05, 1.02 * largest_index_bytes(catalog, index) / estimated)
+    return round(index_bytes * factor)
 
 
-def _shares_keys(index: IndexDefinition, catalog: Catalog) -> bool:
-    """Say whether the size rests on how many of very many values are distinct."""
-    table = catalog.table(index.table, index.schema)
-    column = table.column(index.keys[0].expression) if table is not None else None
-    if index.method != "btree" or len(index.keys) > 1 or index.include or column is None:
-        return False
-    distinct = column.n_distinct or 0.0
-    return distinct > _SAMPLED_DISTINCT or -_NEARLY_UNIQUE < distinct < 0
+_MARGINS = {"gin": 1.4, "gist": 1.3, "spgist": 1.3}

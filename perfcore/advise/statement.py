@@ -33,6 +33,7 @@ class Operator(StrEnum):
 
     EQUAL = "="
     ANY = "in"  # IN (...), = ANY (...)
+    DIFFERENT = "<>"  # and NOT IN
     RANGE = "range"
     LIKE = "like"
     ILIKE = "ilike"  # and patterns that no order of the text can serve
@@ -373,8 +374,13 @@ class _Reader:
             else:
                 yield alias, table
 
-    def _resolve(self, scope: Scope | None, column: exp.Column) -> _Place | None:
-        """Return the base table behind a column, through derived tables, CTEs and outer queries."""
+    def _resolve(
+        self, scope: Scope | None, column: exp.Column, *, climbs: bool = True
+    ) -> _Place | None:
+        """Return the base table behind a column, through derived tables, CTEs and outer queries.
+
+        What a derived table returns is looked for in itself: it `climbs` to no outer query.
+        """
         while scope is not None:
             for alias, (_, source) in scope.selected_sources.items():
                 if column.table and alias != column.table:
@@ -382,7 +388,7 @@ class _Reader:
                 place = self._in_source(scope, alias, source, column)
                 if place is not None or column.table:
                     return place
-            scope = scope.parent
+            scope = scope.parent if climbs else None
         return None
 
     def _in_source(
@@ -402,12 +408,12 @@ class _Reader:
             if isinstance(base, exp.Star) or (
                 isinstance(base, exp.Column) and isinstance(base.this, exp.Star)
             ):
-                if place := self._resolve(source, exp.column(column.name)):
+                if place := self._resolve(source, exp.column(column.name), climbs=False):
                     return place
             # A renamed column would need its key renamed too: only equal names pass.
             elif isinstance(base, exp.Column) and projection.alias_or_name == base.name:
                 if base.name == column.name:
-                    return self._resolve(source, base)
+                    return self._resolve(source, base, climbs=False)
         return None
 
     def _places(self, scope: Scope, node: exp.Expr) -> list[_Place | None]:
@@ -422,7 +428,8 @@ class _Reader:
             return None
         if isinstance(node, exp.Column):
             return place, Key(node.name, columns=(node.name,))
-        if any(node.find_all(exp.Parameter, exp.Query, exp.AggFunc, exp.Window)):
+        # A distance is one to this constant alone: an index on it would serve no other.
+        if any(node.find_all(exp.Parameter, exp.Query, exp.AggFunc, exp.Window, exp.Distance)):
             return None
         bare = node.copy()
         for column in bare.find_all(exp.Column):
@@ -478,6 +485,10 @@ class _Reader:
 
     def _equality(self, scope: Scope, node: exp.EQ) -> list[tuple[_Place, Predicate | JoinKey]]:
         left, right = node.this.unnest(), node.expression.unnest()
+        if isinstance(left, exp.Tuple) and isinstance(right, exp.Tuple):
+            pairs = zip(left.expressions, right.expressions, strict=False)
+            equal = [exp.EQ(this=a.copy(), expression=b.copy()) for a, b in pairs]
+            return [found for each in equal for found in self._equality(scope, each)]
         if isinstance(right, exp.Any):
             return self._one(scope, left, Operator.ANY, None)
         found: list[tuple[_Place, Predicate | JoinKey]] = []
@@ -524,6 +535,11 @@ class _Reader:
     def _truth(self, scope: Scope, node: exp.Expr) -> list[tuple[_Place, Predicate | JoinKey]]:
         negated = isinstance(node, exp.Not)
         inner = node.this.unnest() if negated else node
+        if negated and isinstance(inner, exp.In) and inner.args.get("query") is None:
+            found = self._one(scope, inner.this, Operator.DIFFERENT, None)
+            return [(place, _with_literals(p, inner.expressions)) for place, p in found]
+        if negated and isinstance(inner, (exp.GT, exp.GTE, exp.LT, exp.LTE)):
+            return self._comparison(scope, inner)  # the planner turns it round
         if isinstance(inner, exp.Is):
             if isinstance(inner.expression, exp.Null):
                 present = negated != bool(inner.args.get("negate"))
@@ -553,6 +569,8 @@ class _Reader:
                 if not _columns_of(other) or self._key(scope, other) is None:
                     found += self._one(scope, mine, Operator.RANGE, other)
             return found
+        if isinstance(node, exp.NEQ):
+            return self._one(scope, node.this, Operator.DIFFERENT, node.expression)
         operator = _OPERATORS.get(type(node))
         if operator is None or node.args.get("negate"):
             return []

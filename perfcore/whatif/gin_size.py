@@ -72,18 +72,19 @@ class _Group:
     key_bytes: float
 
     def classes(self, rows: float, sampled: int) -> Iterator[tuple[float, float, float]]:
-        """Yield (number of entries, rows of each, bytes of a key)."""
-        seen, whole = sum(self.counts.values()), rows * sum(self.counts.values()) / sampled
-        once = sum(1 for n in self.counts.values() if n == 1)
-        distinct = seen * len(self.counts) / (seen - once + once * seen / max(whole, seen))
-        left = whole
-        frequent = [n for n in self.counts.values() if n > 2]
-        for times, entries in Counter(frequent).items():
+        """Yield (number of entries, rows of each, bytes of a key).
+
+        Only of those that were seen once or twice must it be guessed how many there are.
+        """
+        for times, entries in Counter(n for n in self.counts.values() if n > 2).items():
             yield entries, rows * times / sampled, self.key_bytes
-            left -= entries * rows * times / sampled
-        rest = distinct - len(frequent)
-        if rest > 0 and left > 0:
-            yield rest, max(1.0, left / rest), self.key_bytes
+        rare = [n for n in self.counts.values() if n <= 2]
+        if not rare:
+            return
+        seen, once = sum(rare), rare.count(1)
+        whole = max(rows * seen / sampled, seen)
+        distinct = seen * len(rare) / (seen - once + once * seen / whole)
+        yield distinct, max(1.0, whole / distinct), self.key_bytes
 
 
 def _grouped(found: Iterable[Iterable[_Entry]]) -> Iterator[_Group]:

@@ -197,3 +197,14 @@ def test_a_trigram_index_is_priced_before_its_extension_is_there(
     assert found.kind == "rewrite"
     assert found.ddl.startswith("CREATE EXTENSION IF NOT EXISTS pg_trgm;\nCREATE INDEX")
     assert found.statements[0].cost_after < 0.1 * found.statements[0].cost_before
+
+
+def test_what_libraries_print_past_python_is_no_part_of_the_answer() -> None:
+    code = (
+        "import ctypes, perfcore.__main__ as m\n"
+        "with m._quiet_libraries(): ctypes.CDLL(None).puts(b'a solver was here')\n"
+        "print('answer')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "answer\n", done
+    assert done.stderr == "a solver was here\n"

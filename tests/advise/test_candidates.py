@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -48,6 +49,9 @@ def proposed(where: str, select: str = "title") -> list[str]:
             "btree (at DESC) WHERE kind = 'q' AND deleted_at IS NULL",
         ),
         ("kind IN ('q', 'w') AND owner = $1", "btree (owner) WHERE kind IN ('q', 'w')"),
+        ("kind <> 'a' AND owner = $1", "btree (owner) WHERE kind <> 'a'"),
+        ("kind NOT IN ('a', 'q') ORDER BY at", "btree (at) WHERE kind NOT IN ('a', 'q')"),
+        ("kind = 'w' GROUP BY owner", "btree (owner) WHERE kind = 'w'"),
         ("answer_id = $1", "btree (answer_id) WHERE answer_id IS NOT NULL"),
         ("at > $1", "brin (at) WITH (pages_per_range = 8)"),
         ("at = $1 AND owner = 5", "brin (at) WITH (pages_per_range = 8)"),
@@ -100,3 +104,11 @@ def test_columns_that_join_the_same_table_come_together() -> None:
     found = propose(shape, CATALOG, min_table_rows=1).candidates
     keys = {tuple(k.expression for k in c.index.keys) for c in found}
     assert ("owner", "at") in keys
+
+
+def test_ranges_of_pages_must_hold_different_values() -> None:
+    state = ColumnInfo("kind", "integer", True, 4, 0.0, 3.0, 0.96, ("1", "2"), (0.97, 0.02))
+    table = replace(POSTS, columns=(*COLUMNS[:2], state))
+    shape = read_statement("SELECT id FROM posts WHERE kind = 2", replace(CATALOG, tables=(table,)))
+    found = propose(shape, replace(CATALOG, tables=(table,)), min_table_rows=1).candidates
+    assert "brin" not in {c.index.method for c in found}

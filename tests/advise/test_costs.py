@@ -33,6 +33,20 @@ def test_a_walk_through_a_whole_table_is_found() -> None:
     assert walked(plan("WindowAgg", leaf=later_key)) == {INDEX.name}
 
 
+def test_a_merge_join_walks_an_index_without_nulls_to_its_end() -> None:
+    some = replace(INDEX, predicate='"customer_id" IS NOT NULL')
+    leaf = WALK | {"Index Name": some.name}
+    assert walked_whole(plan("Merge Join", leaf=leaf), [some]) == {some.name}
+    assert not walked_whole(plan("Hash Join", leaf=leaf), [some])
+    assert not walked_whole(plan("Merge Join", leaf=leaf | {"Index Cond": "(id = 1)"}), [some])
+
+
+def test_few_rows_by_a_later_key_are_skipped_to_but_not_under_a_limit() -> None:
+    rare = WALK | {"Index Cond": "(created_at = $1)", "Plan Rows": 5, "Relation Name": "orders"}
+    assert not walked_whole(plan("Sort", leaf=rare), [INDEX], {"orders": 1000.0})
+    assert walked_whole(plan("Limit", leaf=rare), [INDEX], {"orders": 1000.0})
+
+
 def test_a_walk_that_ends_early_or_seeks_is_none() -> None:
     assert not walked(plan("Limit", "WindowAgg"))
     assert not walked(plan("Sort", leaf=WALK | {"Index Cond": "(customer_id = $1)"}))

@@ -61,7 +61,10 @@ def predicates(text: str, table: str = "orders") -> list[tuple[str, str]]:
         ("status NOT LIKE $1", []),
         ("at IS NULL", [("at", "is null")]),
         ("at IS NOT NULL", [("at", "is not null")]),
-        ("n <> $1", []),
+        ("n <> $1", [("n", "<>")]),
+        ("n NOT IN (1, 2)", [("n", "<>")]),
+        ("NOT n < 5", [("n", "range")]),
+        ("(n, at) = (1, $1)", [("n", "="), ("at", "=")]),
         ("n + $1 = $2", []),  # what is added is not known, so neither is the expression
         ("at > now() - interval $1", [("at", "range")]),
         ("n = n", []),
@@ -120,6 +123,14 @@ def test_conditions_reach_through_derived_tables_and_ctes() -> None:
     assert predicates(text) == [("n", "=")]
     stopped = "SELECT * FROM (SELECT id, n FROM orders LIMIT $1) d WHERE d.n = $2"
     assert predicates(stopped) == []
+
+
+def test_a_name_that_a_derived_table_makes_is_not_looked_for_outside() -> None:
+    text = (
+        "SELECT * FROM (SELECT o.*, row_number() OVER (PARTITION BY n ORDER BY at) AS rn "
+        "FROM orders o WHERE n > 1) x WHERE rn = 1 AND at > $1"
+    )
+    assert ("n", "range") in predicates(text)
 
 
 def test_order_limit_and_output_names() -> None:
