@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from perfcore.types import IndexKey
+from perfcore.whatif import size
 from perfcore.whatif.source import ColumnStatistics, Source
 
 # Functions that leave about as many distinct values as there were, and NULLs alone.
@@ -18,13 +19,18 @@ _ONE_TO_ONE = re.compile(
 )
 
 
-def keeps_distinct(key: IndexKey) -> bool:
-    """Say whether a key is an expression with about as many distinct values as its column.
+def has_known_values(key: IndexKey) -> bool:
+    """Say whether the column's statistics tell how many values a key that is an expression has.
 
-    >>> keeps_distinct(IndexKey("lower(email)", True)), keeps_distinct(IndexKey("net * 2", True))
-    (True, False)
+    That is of functions that keep values apart, and of the members of documents.
+
+    >>> [has_known_values(IndexKey(e, True)) for e in ("lower(email)", "doc ->> 'a'", "net * 2")]
+    [True, True, False]
     """
-    return key.is_expression and _ONE_TO_ONE.fullmatch(key.expression.strip()) is not None
+    if not key.is_expression:
+        return False
+    whole = _ONE_TO_ONE.fullmatch(key.expression.strip())
+    return whole is not None or size.member_of(key.expression) is not None
 
 
 def expression_statistics(
@@ -33,11 +39,11 @@ def expression_statistics(
     """Return the statistics of an index's key, of its column's; None where nothing is known.
 
     The number of distinct values, the share of NULLs and the width carry over, the values
-    themselves do not.
+    themselves do not. Those of a document's member are those in the sample of documents.
     """
     found = _ONE_TO_ONE.fullmatch(key.expression.strip()) if key.is_expression else None
     if found is None:
-        return None
+        return _of_member(source, schema, table, index, number, key)
     for known in source.statistics:
         if (known.schema, known.relation, known.column) == (schema, table, found[1]):
             if not known.inherited:
@@ -46,3 +52,16 @@ def expression_statistics(
                     known.distinct, *[None] * 10,
                 )  # fmt: skip
     return None
+
+
+def _of_member(
+    source: Source, schema: str, table: str, index: str, number: int, key: IndexKey
+) -> ColumnStatistics | None:
+    owner = source.catalog.table(table, schema)
+    member = size.member(owner, key.expression) if owner and key.is_expression else None
+    if member is None or member.n_distinct is None:
+        return None
+    return ColumnStatistics(
+        schema, index, None, number, False, member.null_fraction or 0.0,
+        member.avg_width_bytes or 0, member.n_distinct, *[None] * 10,
+    )  # fmt: skip

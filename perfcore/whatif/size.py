@@ -39,6 +39,7 @@ _FIXED = {
     "timestamp with time zone": 8, "uuid": 16, "oid": 4, "money": 8, "interval": 16,
     '"char"': 1, "name": 64, "macaddr": 6,
 }  # fmt: skip
+_FULL_TIME = "timestamp with time zone"
 # Types whose equal values may differ in bytes are never deduplicated.
 _NOT_DEDUPLICATED = ("numeric", "real", "double precision", "jsonb", "record")
 MANY_DISTINCT = 3_000  # above it the statistics know too few of a column's values
@@ -365,8 +366,8 @@ def key_column(table: TableInfo, expression: str, *, is_expression: bool = True)
         return column
     if not is_expression:
         raise PerfcoreError(f"{table.qualified_name} has no column {expression!r}")
-    if (extracted := _extracted(table, expression)) is not None:
-        return extracted
+    if (inner := member(table, expression)) is not None:
+        return inner
     if made := _made(expression):
         return made
     words = set(re.findall(r"[^\W\d]\w*", expression))
@@ -375,18 +376,45 @@ def key_column(table: TableInfo, expression: str, *, is_expression: bool = True)
     return widest or ColumnInfo(expression, "text", False, _DEFAULT_WIDTH)
 
 
-_EXTRACTION = re.compile(r"\(*\"?(\w+)\"?\)* *->> *'([^']+)'(?:::text)?\)*(?:::(\w[\w ]*))?\)*")
+_CAST = re.compile(r"CAST\((.+) AS (\w[\w ]*)\)|(.+)::(\w[\w ]*)", re.IGNORECASE)
+_MEMBER = re.compile(r"\"?(\w+)\"?((?: *->>? *'[^']+')+)")
 
 
-def _extracted(table: TableInfo, expression: str) -> ColumnInfo | None:
-    """Return what `doc ->> 'key'` is like in the values of the column that ANALYZE kept."""
-    match = _EXTRACTION.fullmatch(expression.strip())
-    column = table.column(match.group(1)) if match else None
-    if match is None or column is None or column.type not in ("jsonb", "json"):
+def member_of(expression: str) -> tuple[str, tuple[str, ...], str] | None:
+    """Return the column, the keys to the member of its documents and the type it is cast to.
+
+    >>> member_of("(doc ->> 'a')"), member_of("CAST((doc -> 'a' ->> 'b') AS INT)")
+    (('doc', ('a',), 'text'), ('doc', ('a', 'b'), 'integer'))
+    """
+    text, kind = _bare(expression), "text"
+    if cast := _CAST.fullmatch(text):
+        text, kind = _bare(cast[1] or cast[3]), (cast[2] or cast[4]).lower()
+    match = _MEMBER.fullmatch(text)
+    if match is None or "->>" not in match[2]:
         return None
+    return match[1], tuple(re.findall(r"'([^']+)'", match[2])), _ALIASES.get(kind, kind)
+
+
+_ALIASES = {"int": "integer", "int8": "bigint", "int4": "integer", "timestamptz": _FULL_TIME}
+
+
+def _bare(text: str) -> str:
+    """Return an expression without the brackets around it."""
+    text = text.strip()
+    while text.startswith("(") and text.endswith(")") and "(" not in text[1:-1]:
+        text = text[1:-1].strip()
+    return text
+
+
+def member(table: TableInfo, expression: str) -> ColumnInfo | None:
+    """Return what a member of documents is like in the values of the column that ANALYZE kept."""
+    found = member_of(expression)
+    column = table.column(found[0]) if found else None
+    if found is None or column is None or column.type not in ("jsonb", "json"):
+        return None
+    _, path, kind = found
     texts = [*column.most_common_values, *column.histogram_bounds]
-    found = [v.get(match.group(2)) for v in map(json.loads, texts) if isinstance(v, dict)]
-    values = [str(v) for v in found if v is not None]
+    values = [str(v) for v in (_at(path, json.loads(t)) for t in texts) if v is not None]
     if not values:
         return None
     counts = Counter(values)
@@ -395,7 +423,7 @@ def _extracted(table: TableInfo, expression: str) -> ColumnInfo | None:
     distinct = len(values) * len(counts) / (len(values) - once + once * len(values) / rows)
     return ColumnInfo(
         expression,
-        match.group(3) or "text",
+        kind,
         False,
         avg_width_bytes=round(sum(map(len, values)) / len(values)) + 1,
         null_fraction=1 - len(values) / len(texts),
@@ -403,6 +431,12 @@ def _extracted(table: TableInfo, expression: str) -> ColumnInfo | None:
         # Bounds tell lengths; the values are not sorted, which nobody asks for here.
         histogram_bounds=tuple(values),
     )
+
+
+def _at(path: Sequence[str], document: object) -> object:
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def _gist_key(column: ColumnInfo, operator_class: str) -> ColumnInfo:

@@ -18,7 +18,7 @@ from perfcore.plan import Plan
 from perfcore.types import IndexDefinition
 from perfcore.whatif.definition import parse_create_index
 from perfcore.whatif.explain import explain, with_index_names
-from perfcore.whatif.expressions import keeps_distinct
+from perfcore.whatif.expressions import has_known_values
 from perfcore.whatif.planner import Planner
 
 EXTENSIONS = "pg_trgm btree_gin btree_gist hstore citext ltree intarray bloom".split()
@@ -328,7 +328,7 @@ def real(connection: psycopg.Connection[TupleRow], case: Case) -> Iterator[tuple
     names: dict[str, str] = {}
     size_bytes = 0
     with contextlib.ExitStack() as stack:
-        has_expression = any(keeps_distinct(k) for i in case.definitions for k in i.keys)
+        has_expression = any(has_known_values(k) for i in case.definitions for k in i.keys)
         if has_expression:
             # ANALYZE tells of an expression only once it is in an index; the tables' own
             # statistics, which the twin took over, are to stay as they were.
