@@ -392,7 +392,7 @@ def _keys(shape: StatementShape) -> frozenset[tuple[str, str]]:
     found = set()
     for use in shape.uses:
         keys = [p.key for p in use.predicates] + [j.key for j in use.joins]
-        keys += [o.key for o in use.order_by] + list(use.group_by)
+        keys += [o.key for o in use.order_by] + [*use.group_by, *use.nearest]
         keys += [p.key for branch in use.alternatives for p in branch]
         found |= {(use.qualified_name, k.expression) for k in keys}
     return frozenset(found)
