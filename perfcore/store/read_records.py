@@ -107,13 +107,14 @@ class StoredTrial:
     target_id: int
     suggestion_id: str | None
     fingerprint: int
-    index: IndexDefinition
+    index: IndexDefinition | None  # None where a rewritten statement was tried
     state: str  # queued, running, done, failed
     progress: float  # 0 to 1
     message: str
     started_at: datetime
     finished_at: datetime | None
     result: Mapping[str, Any] | None
+    rewritten_sql: str = ""  # empty where an index was tried
 
 
 @dataclass(frozen=True, slots=True)

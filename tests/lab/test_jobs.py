@@ -12,7 +12,8 @@ from perfcore.codec import from_json
 from perfcore.config import load_config
 from perfcore.db import connect
 from perfcore.errors import ChangeRefused, TrialFailed
-from perfcore.lab.jobs import Jobs, TrialReport
+from perfcore.lab.jobs import Jobs
+from perfcore.lab.report import TrialReport
 from perfcore.lab.tend import tend_once
 from perfcore.server.embedded import Cluster
 from perfcore.store.gains import read_gains
