@@ -355,7 +355,11 @@ class _IndexJob(TrialJob):
         if suggestion_id is not None:
             self._store.execute(
                 db.query("lab_mark_measured"),
-                {"suggestion_id": suggestion_id, "not_same": f"{NOT_SAME}%"},
+                {
+                    "suggestion_id": suggestion_id,
+                    "is_measured": True,
+                    "not_same": f"{NOT_SAME}%",
+                },
             )
         self._record()
         self._end("done", "measured")

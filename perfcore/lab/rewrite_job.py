@@ -48,11 +48,11 @@ class RewriteJob(TrialJob):
         tried = TriedRewrite(subject.rewritten_sql, subject.indexes, subject.setup)
         super().__init__(store, trial_id, TrialReport(subject.statement_text, rewrite=tried))
         self._subject = subject
+        self._pair = read_pair(subject.statement_text, subject.rewritten_sql)
         self._tried = tried
 
     def _add(self, planner: Planner) -> None:
-        pair = read_pair(self._subject.statement_text, self._subject.rewritten_sql)
-        old, new = _planned(pair)
+        old, new = _planned(self._pair)
         indexes = self._subject.indexes
         before, after = planner.plan(old), planner.plan(new, indexes=indexes)
         estimate = estimated(
@@ -67,16 +67,15 @@ class RewriteJob(TrialJob):
     def measure(self, target_dsn: str, lab_dsn: str, max_bytes: int, pairs: int) -> None:
         """Copy the tables, choose values, compare the rows and run both forms."""
         subject = self._subject
-        pair = read_pair(subject.statement_text, subject.rewritten_sql)
         copy = partial(copy_tables, target_dsn, lab_dsn, max_bytes=max_bytes)
-        described = copy(self._tables(target_dsn, pair), progress=self.share(0.2, 0.5))
+        described = copy(self._tables(target_dsn), progress=self.share(0.2, 0.5))
         self._report = replace(self._report, lab=described)
         self._update(result=self._report, message="choosing values")
         with db.connect(lab_dsn, autocommit=True) as lab:
             sets = parameter_sets(lab, subject.statement_text, read_catalog(lab))
         result = run_rewrite_trial(
             lab_dsn,
-            pair,
+            self._pair,
             sets,
             indexes=subject.indexes,
             setup=subject.setup,
@@ -86,11 +85,11 @@ class RewriteJob(TrialJob):
         self._tried = replace(self._tried, checks=result.checks)
         self._report = replace(self._report, measured=result.measured, rewrite=self._tried)
 
-    def _tables(self, target_dsn: str, pair: Pair) -> set[str]:
+    def _tables(self, target_dsn: str) -> set[str]:
         with connect_target(target_dsn) as target:
             return {
-                *tables_of(pair.baseline.text, self._subject.indexes, target),
-                *tables_of(pair.variant.text, self._subject.indexes, target),
+                *tables_of(self._pair.baseline.text, self._subject.indexes, target),
+                *tables_of(self._pair.variant.text, self._subject.indexes, target),
             }
 
     def finish(self) -> None:
@@ -103,17 +102,19 @@ class RewriteJob(TrialJob):
         if self._report.measured is None:
             self._end("done", "not measured: no set of values could be run")
             return
-        self._mark("lab_mark_measured", not_same=f"{NOT_SAME}%")
+        # A batch saves calls, which its own time does not show.
+        is_measured = not self._pair.is_batch
+        self._mark("lab_mark_measured", is_measured=is_measured, not_same=f"{NOT_SAME}%")
         self._record()
-        is_same = sameness is Sameness.SAME
-        self._end("done", "measured, the same result" if is_same else "measured, rows not compared")
+        rows = "the same result" if sameness is Sameness.SAME else "rows not compared"
+        self._end("done", f"measured, {rows}" if is_measured else rows)
 
     def _where_it_differs(self) -> str:
         checks = self._tried.checks
         found = next(c for c in checks if c.equality.sameness is Sameness.DIFFERENT)
         return f"{found.label} values: {found.equality.summary}"
 
-    def _mark(self, query: str, **values: str) -> None:
+    def _mark(self, query: str, **values: object) -> None:
         if self._subject.suggestion_id is not None:
             given = {"suggestion_id": self._subject.suggestion_id, **values}
             self._store.execute(db.query(query), given)

@@ -14,7 +14,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -282,9 +282,8 @@ def _check_all(
     """Compare the rows of both forms for each set of values."""
     reference = pair.reference()
     checks = []
-    for n, each in enumerate(sets):
-        progress(n / len(sets), f"{each.label} values: comparing the rows")
-        values = values_of(lab, pair, each)
+    for n, values in enumerate(every := _distinct(values_of(lab, pair, s) for s in sets)):
+        progress(n / len(every), f"{values.label} values: comparing the rows")
         equality = (
             compare(
                 lab,
@@ -295,8 +294,13 @@ def _check_all(
             else Equality(Sameness.UNKNOWN, f"Not compared: {values.note}.")
         )
         shown = values.every[: len(pair.baseline.numbers)]
-        checks.append((values, SetCheck(each.label, shown, equality, values.note)))
+        checks.append((values, SetCheck(values.label, shown, equality, values.note)))
     return checks
+
+
+def _distinct(found: Iterable[Values]) -> list[Values]:
+    """Return what differs in more than the label; the last label stays."""
+    return list({v.every: v for v in found}.values())
 
 
 def _measure_pair(

@@ -73,6 +73,11 @@ class Pair:
     names: tuple[str, ...] = ()  # of values that only the new form takes
 
     @property
+    def is_batch(self) -> bool:
+        """Say whether the new form takes many keys at once: its gain are the calls it saves."""
+        return _KEYS in self.names
+
+    @property
     def pages(self) -> bool:
         """Say whether the new form goes on after a row instead of counting rows (keyset)."""
         return bool(self.names) and all(n.startswith(_LAST) for n in self.names)
@@ -145,8 +150,10 @@ def values_of(lab: Connection, pair: Pair, each: ParameterSet) -> Values:
     if pair.pages:
         return _page(lab, pair, each)
     keys = _keys(pair, each)
-    words = f"as one array of {len(keys)} value{'s' if len(keys) > 1 else ''}"
-    return Values(each.label, (*each.values, array_literal(keys)), f":keys are given {words}")
+    note = f":keys is an array of {len(keys)} values"
+    if len(keys) == 1:
+        note = ":keys is an array of one value: what one call for many keys saves does not show"
+    return Values(each.label, (*each.values, array_literal(keys)), note)
 
 
 def array_literal(values: Sequence[str | None]) -> str:

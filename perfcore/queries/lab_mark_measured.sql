@@ -1,7 +1,9 @@
--- In the store: a suggestion is no longer only an estimate, nor marked by a trial before.
+-- In the store: a suggestion is no longer only an estimate, where its gain was measured, and no
+-- longer marked by a trial before.
 UPDATE perfcore.suggestions
-   SET evidence = CASE WHEN evidence = 'estimated' THEN 'measured' ELSE evidence END,
-       body = CASE WHEN evidence = 'estimated'
+   SET evidence = CASE WHEN %(is_measured)s AND evidence = 'estimated'
+                       THEN 'measured' ELSE evidence END,
+       body = CASE WHEN %(is_measured)s AND evidence = 'estimated'
                    THEN pg_catalog.jsonb_set(body, '{evidence}', '"measured"') ELSE body END,
        state_reason = CASE WHEN state_reason LIKE %(not_same)s THEN '' ELSE state_reason END,
        updated_at = now()

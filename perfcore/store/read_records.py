@@ -417,7 +417,11 @@ def _trials(
 ) -> list[StoredTrial]:
     filters = {"trial_id": trial_id, "suggestion_id": suggestion_id, "limit": limit}
     rows = fetch(store, "read_trials", filters)
-    return [StoredTrial(*_decoded(row, 4, partial(from_json, IndexDefinition))) for row in rows]
+    return [StoredTrial(*_decoded(row, 4, _index)) for row in rows]
+
+
+def _index(body: Any) -> IndexDefinition | None:
+    return None if body is None else from_json(IndexDefinition, body)
 
 
 def changes(store: sqlalchemy.Engine, *, limit: int = 500) -> list[StoredChange]:

@@ -161,7 +161,7 @@ class Ruled:
         Ruled("keyset", "SELECT id, status FROM orders WHERE customer_id = $1 ORDER BY status, id "
               "LIMIT 2 OFFSET $2", "The same 2 rows in the same order", "the page after row 2"),
         Ruled("any_array", "SELECT id FROM orders WHERE id IN ($1 /*, ... */)", "The same 1 row",
-              "as one array of 1 value"),
+              "an array of one value"),
         Ruled("expression_index", "SELECT id FROM orders WHERE lower(email) = $1",
               "The same 4 rows"),
         Ruled("trigram", "SELECT id FROM orders WHERE note LIKE $1", "The same"),
