@@ -140,6 +140,10 @@ class _Built:
     name: str
     build_ms: float
     index_bytes: int
+    parts: tuple[str, ...] = ()  # its indexes on the partitions, by which plans name it
+
+    def is_used(self, plan: Plan) -> bool:
+        return any(plan.uses_index(name) for name in (self.name, *self.parts))
 
 
 def run_trial(
@@ -192,7 +196,7 @@ def run_trials(
             # The parser sees names; what they and its operators and casts call, the server says.
             check_calls(lab, first)
             progress(0.02, "building the index")
-            built = _Built(index, *_build(lab, index))
+            built = _build(lab, index)
             try:
                 progress(0.2, "warming up")
                 return _measure_all(lab, built, tried, pairs, seed, max_seconds, progress)
@@ -267,7 +271,7 @@ def _all_built(
     try:
         for index in indexes:
             try:
-                built.append(_Built(index, *_build(lab, index)))
+                built.append(_build(lab, index))
             except _IsThere as there:
                 notes.append(f"{there}: both forms have it")
         yield tuple(built), tuple(notes)
@@ -495,7 +499,7 @@ class _Trial:
             baseline,
             variant,
             ratio_of_medians(baseline.runs_ms, variant.runs_ms),
-            any(runs[1][-1].uses_index(b.name) for b in self._built),
+            any(b.is_used(runs[1][-1]) for b in self._built),
         )
 
     def _run(self, each: _Run, which: int) -> Plan:
@@ -534,8 +538,8 @@ class _Trial:
         )
 
 
-def _build(lab: Connection, index: IndexDefinition) -> tuple[str, float, int]:
-    """Create the index and return its name in the lab, the milliseconds and its size."""
+def _build(lab: Connection, index: IndexDefinition) -> _Built:
+    """Create the index, on a partitioned table with those of its partitions."""
     table = read_table(lab, index.schema, index.table)
     if table is None:
         raise TrialFailed(
@@ -565,7 +569,12 @@ def _build(lab: Connection, index: IndexDefinition) -> tuple[str, float, int]:
     )
     lab.execute("RESET statement_timeout")
     built = next(i for i in read_indexes(lab, table.table_oid) if i.name == name)
-    return name, build_ms, built.index_bytes
+    parts = lab.execute(
+        "SELECT c.relname FROM pg_catalog.pg_partition_tree(%s) t "
+        "JOIN pg_catalog.pg_class c ON c.oid = t.relid WHERE t.isleaf AND t.level > 0",
+        (built.oid,),
+    ).fetchall()
+    return _Built(index, name, build_ms, built.index_bytes, tuple(str(p) for (p,) in parts))
 
 
 def _remove_leftovers(lab: Connection, schema: str, table_oid: int) -> None:
