@@ -195,10 +195,11 @@ class RewriteAdvice:
             caveats=(rewrite.obligation, *self._advisory()),
             rewritten_sql=rewrite.sql,
             verify=(
-                "Run both wordings on a copy with the same values and compare the rows and the "
-                "times. Once it is released, the new one is a statement of its own on the page "
-                "Queries."
+                "Test it in the lab, which runs both wordings with the same values and compares "
+                "the rows and the times. Once it is released, the new one is a statement of its "
+                "own on the page Queries."
             ),
+            plan_change=f"rewrite: {rewrite.rule}" if offer.is_priced else "",
         )
 
     def _advisory(self) -> tuple[str, ...]:

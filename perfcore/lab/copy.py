@@ -91,10 +91,16 @@ class _Table:
     rows: float
     shape: str
     is_readable: bool
+    root: str  # the partitioned table that it was asked for with, else the table itself
+    is_partitioned: bool  # its partitions hold its rows
 
     @property
     def qualified_name(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    @property
+    def is_root(self) -> bool:
+        return self.root == self.qualified_name
 
 
 def ensure_lab(lab_server_dsn: str, target_name: str) -> str:
@@ -132,9 +138,10 @@ def copy_tables(
 ) -> LabDescription:
     """Bring the tables ("schema.table") into the lab database and describe it.
 
-    A copy is used again when it is under an hour old, has the same columns and indexes and
-    the target's rows changed by at most 5 %. Raises TrialFailed for tables that are
-    missing, unreadable or together larger than `max_bytes`, with the sizes.
+    A partitioned table is copied with all its partitions. A copy is used again when it is under
+    an hour old, has the same columns and indexes and the target's rows changed by at most 5 %.
+    Raises TrialFailed for tables that are missing, unreadable or together larger than
+    `max_bytes`, with the sizes.
     """
     wanted = sorted(set(tables))
     try:
@@ -145,6 +152,8 @@ def copy_tables(
             found = _read_sizes(target, wanted)
             _check(found, wanted, max_bytes)
             fresh = _fresh(lab, found, now or datetime.now(UTC))
+            # Dropping a partitioned table takes its partitions along: all are copied, or none.
+            fresh -= {t.qualified_name for t in found if _is_torn(t, found, fresh)}
             stale = [t for t in found if t.qualified_name not in fresh]
             notes: list[str] = []
             if stale:
@@ -155,6 +164,10 @@ def copy_tables(
             f"the tables could not be copied: {error.diag.message_primary or error}",
             hint="the target's role needs SELECT on them, the lab's must own its database",
         ) from error
+
+
+def _is_torn(table: _Table, found: Sequence[_Table], fresh: set[str]) -> bool:
+    return any(t.root == table.root and t.qualified_name not in fresh for t in found)
 
 
 @contextmanager
@@ -181,8 +194,8 @@ def _check(found: Sequence[_Table], wanted: Sequence[str], max_bytes: int) -> No
     missing = set(wanted) - {t.qualified_name for t in found}
     if missing:
         raise TrialFailed(
-            f"{', '.join(sorted(missing))}: no ordinary table of the target",
-            hint="views and partitioned tables are not copied; try one partition",
+            f"{', '.join(sorted(missing))}: no table of the target",
+            hint="views and foreign tables are not copied",
         )
     closed = [t.qualified_name for t in found if not t.is_readable]
     if closed:
@@ -192,11 +205,19 @@ def _check(found: Sequence[_Table], wanted: Sequence[str], max_bytes: int) -> No
         )
     total = sum(t.table_bytes for t in found)
     if total > max_bytes:
-        sizes = ", ".join(f"{t.qualified_name} {t.table_bytes / _MB:.0f} MB" for t in found)
+        sizes = ", ".join(f"{name} {size / _MB:.0f} MB" for name, size in _sizes(found).items())
         raise TrialFailed(
             f"{total / _MB:.0f} MB to copy ({sizes}), {max_bytes / _MB:.0f} MB are allowed",
             hint="raise PERFCORE_LAB_MAX_MB",
         )
+
+
+def _sizes(found: Sequence[_Table]) -> dict[str, int]:
+    """Return the bytes of each table, those of a partitioned one together."""
+    sizes: dict[str, int] = {}
+    for table in found:
+        sizes[table.root] = sizes.get(table.root, 0) + table.table_bytes
+    return sizes
 
 
 def _fresh(lab: Connection, found: Sequence[_Table], now: datetime) -> set[str]:
@@ -234,21 +255,32 @@ def _copy(
     lab.execute("SET check_function_bodies = off")
     notes += _define(lab, [d for d in definitions if d[0] <= _TABLE_STEP])
     stream = _Stream(progress, sum(t.table_bytes for t in stale), max_bytes_per_s)
+    copied = {t.qualified_name: stream.copy(target, lab, t) for t in stale if not t.is_partitioned}
     for table in stale:
-        copied = stream.copy(target, lab, table)
-        lab.execute(
-            "INSERT INTO perfcore_lab.copies VALUES (%s, %s, %s, %s, %s) ON CONFLICT "
-            "(schema_name, table_name) DO UPDATE SET shape = excluded.shape, "
-            "row_count = excluded.row_count, copied_rows = excluded.copied_rows, "
-            "copied_at = now()",
-            (table.schema, table.name, table.shape, table.rows, copied),
-        )
+        rows = sum(copied.get(t.qualified_name, 0) for t in stale if _is_part(t, table))
+        _note_copy(lab, table, rows)
     progress(0.8, "building the existing indexes")
     notes += _define(lab, [d for d in definitions if d[0] > _TABLE_STEP])
     progress(0.95, "gathering statistics")
     for table in stale:
-        name = sql.Identifier(table.schema, table.name)
-        lab.execute(sql.SQL("VACUUM (ANALYZE) {}").format(name))
+        if table.is_root:  # it includes its partitions
+            name = sql.Identifier(table.schema, table.name)
+            lab.execute(sql.SQL("VACUUM (ANALYZE) {}").format(name))
+
+
+def _is_part(table: _Table, whole: _Table) -> bool:
+    """Say whether the rows of a table count as the other's."""
+    return table is whole or (whole.is_root and table.root == whole.qualified_name)
+
+
+def _note_copy(lab: Connection, table: _Table, copied: int) -> None:
+    lab.execute(
+        "INSERT INTO perfcore_lab.copies VALUES (%s, %s, %s, %s, %s) ON CONFLICT "
+        "(schema_name, table_name) DO UPDATE SET shape = excluded.shape, "
+        "row_count = excluded.row_count, copied_rows = excluded.copied_rows, "
+        "copied_at = now()",
+        (table.schema, table.name, table.shape, table.rows, copied),
+    )
 
 
 def _define(lab: Connection, definitions: Sequence[TupleRow]) -> list[str]:
@@ -270,6 +302,8 @@ def _define(lab: Connection, definitions: Sequence[TupleRow]) -> list[str]:
 def _is_no_loss(error: psycopg.Error) -> bool:
     """Say whether what was to be made is there already, or refers to rows nobody asked for."""
     # 42P16 is a second primary key, 23503 a foreign key to a table that was not copied.
+    if "already a partition" in (error.diag.message_primary or ""):
+        return True
     return (error.sqlstate or "") in ("42P06", "42P07", "42710", "42723", "42P16", "23503")
 
 

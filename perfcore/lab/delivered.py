@@ -7,6 +7,7 @@ nobody promised anything, nothing is written.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,10 +46,24 @@ class _Source:
     """Where a gain comes from: a trial or a change."""
 
     target_id: int
-    index: IndexDefinition
+    suggestion_id: str
+    digest: str  # of the index, or of the rewritten text
     evidence: Evidence
     trial_id: str | None = None
     change_id: str | None = None
+
+    @classmethod
+    def of_index(
+        cls,
+        target_id: int,
+        index: IndexDefinition,
+        evidence: Evidence,
+        *,
+        trial_id: str | None = None,
+        change_id: str | None = None,
+    ) -> _Source:
+        named = suggestion_id(target_id, "index", index.digest)
+        return cls(target_id, named, index.digest, evidence, trial_id, change_id)
 
 
 def promise_of(before: Plan, after: Plan, index: IndexDefinition) -> Promise:
@@ -69,10 +84,35 @@ def record_trial(
     promise: Promise | None,
 ) -> None:
     """Write down each set of values; without a promise of its own the suggestion's counts."""
-    source = _Source(target_id, index, Evidence.MEASURED, trial_id=trial_id)
+    source = _Source.of_index(target_id, index, Evidence.MEASURED, trial_id=trial_id)
     promise = _completed(promise, _suggested(store, source).get(fingerprint))
-    if promise is None:
-        return
+    if promise is not None:
+        _save_sets(store, source, fingerprint, promise, sets)
+
+
+def record_rewrite(
+    store: Connection,
+    trial_id: str,
+    target_id: int,
+    suggested: str,
+    rewritten_sql: str,
+    fingerprint: int,
+    sets: Sequence[SetResult],
+    promise: Promise,
+) -> None:
+    """Write down what a rewritten statement took of what the statement took."""
+    digest = hashlib.sha256(rewritten_sql.encode()).hexdigest()[:16]
+    source = _Source(target_id, suggested, digest, Evidence.MEASURED, trial_id=trial_id)
+    _save_sets(store, source, fingerprint, promise, sets)
+
+
+def _save_sets(
+    store: Connection,
+    source: _Source,
+    fingerprint: int,
+    promise: Promise,
+    sets: Sequence[SetResult],
+) -> None:
     for each in sets:
         saved_ms = each.baseline.median_ms - each.variant.median_ms
         _save(store, source, fingerprint, promise, Delivered(each.ratio, saved_ms, each.label))
@@ -97,7 +137,7 @@ def record_verdict(
     index = _index_of(change)
     if index is None:
         return
-    source = _Source(change.target_id, index, Evidence.PROVEN, change_id=change.change_id)
+    source = _Source.of_index(change.target_id, index, Evidence.PROVEN, change_id=change.change_id)
     promises = {**_suggested(store, source), **_tried(store, source)}
     for fingerprint, verdict, delivered in statements:
         promise = promises.get(fingerprint)
@@ -119,8 +159,8 @@ def _index_of(change: Change) -> IndexDefinition | None:
 
 def _suggested(store: Connection, source: _Source) -> Mapping[int, Promise]:
     """Return what the suggestion of this index promised, by statement."""
-    named = suggestion_id(source.target_id, "index", source.index.digest)
-    row = store.execute(db.query("lab_read_promise"), {"suggestion_id": named}).fetchone()
+    named = {"suggestion_id": source.suggestion_id}
+    row = store.execute(db.query("lab_read_promise"), named).fetchone()
     if row is None:
         return {}
     suggestion = from_json(Suggestion, row[0])
@@ -139,7 +179,7 @@ def _tried(store: Connection, source: _Source) -> Mapping[int, Promise]:
     """Return what the latest trials of this index had before them, by statement."""
     rows = store.execute(
         db.query("lab_read_tried_promises"),
-        {"target_id": source.target_id, "index_digest": source.index.digest},
+        {"target_id": source.target_id, "index_digest": source.digest},
     ).fetchall()
     return {fingerprint: Promise(*promise) for fingerprint, *promise in rows}
 
@@ -151,10 +191,10 @@ def _save(
         db.query("lab_save_gain"),
         {
             "target_id": source.target_id,
-            "suggestion_id": suggestion_id(source.target_id, "index", source.index.digest),
+            "suggestion_id": source.suggestion_id,
             "trial_id": source.trial_id,
             "change_id": source.change_id,
-            "index_digest": source.index.digest,
+            "index_digest": source.digest,
             "fingerprint": fingerprint,
             "parameters": delivered.parameters,
             "plan_change": promise.plan_change,

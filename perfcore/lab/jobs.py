@@ -10,8 +10,8 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from perfcore import db
-from perfcore.advise.statement import Unparsable, plannable, read_statement
+from perfcore.advise.statement import plannable
 from perfcore.codec import to_json
 from perfcore.config import Config
 from perfcore.errors import (
@@ -31,11 +31,15 @@ from perfcore.errors import (
     TrialFailed,
 )
 from perfcore.lab import change
-from perfcore.lab.copy import LabDescription, copy_tables, ensure_lab
+from perfcore.lab.copy import copy_tables, ensure_lab
 from perfcore.lab.delivered import Promise, promise_of, record_trial
+from perfcore.lab.job import LIMIT_ROWS, Report, TrialJob, estimated, tables_of
 from perfcore.lab.ledger import Change, read_change
 from perfcore.lab.parameters import parameter_sets
+from perfcore.lab.report import NOT_SAME, Estimate, OtherStatement, TrialReport
+from perfcore.lab.rewrite_job import RewriteJob, RewriteSubject
 from perfcore.lab.trial import Outcome, TrialResult, Tried, run_trials
+from perfcore.lab.wording import read_pair
 from perfcore.plan import parse_plan
 from perfcore.target import connect_target, refuse_dangerous_role
 from perfcore.types import Catalog, IndexDefinition
@@ -46,55 +50,9 @@ from perfcore.whatif.twin import Twin
 
 MAX_TRIALS = 2
 MAX_STATEMENTS = 5  # of one trial
-LIMIT_ROWS = 20
 _MB = 1_000_000
 
 log = logging.getLogger(__name__)
-Report = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a planner says of a statement with and without the index."""
-
-    planner: str  # twin, hypopg
-    advisory: str  # why the target's own planner may differ, empty where it should not
-    cost_before: float
-    cost_after: float
-    index_bytes: int
-    used_index: bool
-    plan_before_text: str
-    plan_after_text: str
-    plan_before: dict[str, Any]
-    plan_after: dict[str, Any]
-    parameters: tuple[str | None, ...] | None = None  # None: the generic plan
-
-    @property
-    def ratio(self) -> float:
-        return self.cost_after / self.cost_before if self.cost_before else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class OtherStatement:
-    """Another statement that the index is there for, or in the way of."""
-
-    fingerprint: int
-    text: str
-    estimate: Estimate | None = None
-    measured: TrialResult | None = None
-    note: str = ""  # why something of it is missing
-
-
-@dataclass(frozen=True, slots=True)
-class TrialReport:
-    """Everything a trial found; parts that were not reached are empty."""
-
-    statement_text: str = ""
-    estimates: tuple[Estimate, ...] = ()
-    lab: LabDescription | None = None
-    measured: TrialResult | None = None
-    notes: tuple[str, ...] = ()
-    others: tuple[OtherStatement, ...] = ()
 
 
 class Jobs:
@@ -138,12 +96,13 @@ class Jobs:
                     "suggestion_id": suggestion_id,
                     "fingerprint": fingerprint,
                     "index_body": Jsonb(to_json(index)),
+                    "rewritten_sql": None,
                 },
             )
 
         def work() -> None:
             with self._turns, db.connect(self._config.store, autocommit=True) as store:
-                job = _TrialJob(
+                job = _IndexJob(
                     store, trial_id, target_id, fingerprint, statement_text, index, others
                 )
                 with job.recorded():
@@ -151,6 +110,42 @@ class Jobs:
                     lab_dsn = ensure_lab(self._config.lab, target_name)
                     job.measure(target_dsn, lab_dsn, int(self._config.lab_max_mb * _MB), pairs)
                     job.finish(suggestion_id)
+
+        _start(work, f"trial-{trial_id[:8]}")
+        return trial_id
+
+    def start_rewrite_trial(
+        self, target_name: str, subject: RewriteSubject, *, pairs: int = 10
+    ) -> str:
+        """Begin a trial of a rewritten statement and return its id at once.
+
+        Raises TrialFailed where the target is not one of PERFCORE_TARGETS, and what `read_pair`
+        raises where the new form takes values that nothing tells.
+        """
+        target_dsn = self._target_dsn(target_name)
+        read_pair(subject.statement_text, subject.rewritten_sql)
+        trial_id = str(uuid.uuid4())
+        with db.connect(self._config.store, autocommit=True) as store:
+            store.execute(
+                db.query("lab_insert_trial"),
+                {
+                    "trial_id": trial_id,
+                    "target_id": subject.target_id,
+                    "suggestion_id": subject.suggestion_id,
+                    "fingerprint": subject.fingerprint,
+                    "index_body": None,
+                    "rewritten_sql": subject.rewritten_sql,
+                },
+            )
+
+        def work() -> None:
+            with self._turns, db.connect(self._config.store, autocommit=True) as store:
+                job = RewriteJob(store, trial_id, subject)
+                with job.recorded():
+                    job.estimate(self._planners(target_name, target_dsn, job.share(0.0, 0.2)))
+                    lab_dsn = ensure_lab(self._config.lab, target_name)
+                    job.measure(target_dsn, lab_dsn, int(self._config.lab_max_mb * _MB), pairs)
+                    job.finish()
 
         _start(work, f"trial-{trial_id[:8]}")
         return trial_id
@@ -281,8 +276,8 @@ class Jobs:
         return dsn
 
 
-class _TrialJob:
-    """One trial: each part adds to the report, which is stored as it grows."""
+class _IndexJob(TrialJob):
+    """A trial of an index on the statement it is there for, and on a few others."""
 
     def __init__(
         self,
@@ -294,51 +289,17 @@ class _TrialJob:
         index: IndexDefinition,
         others: Sequence[tuple[int, str]],
     ) -> None:
-        self._store = store
-        self._trial_id = trial_id
+        more = [OtherStatement(f, t) for f, t in others if f != fingerprint]
+        report = TrialReport(statement_text, others=tuple(more[: MAX_STATEMENTS - 1]))
+        super().__init__(store, trial_id, report)
         self._target_id = target_id
         self._fingerprint = fingerprint
         self._text = statement_text
         self._index = index
-        more = [OtherStatement(f, t) for f, t in others if f != fingerprint]
-        self._report = TrialReport(statement_text, others=tuple(more[: MAX_STATEMENTS - 1]))
-        self._ended = False
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Write down how the trial ends, whatever happens in it."""
-        self._update(state="running", message="starting")
-        try:
-            yield
-        except PerfcoreError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self._end("failed", f"{error}{hint}")
-        except psycopg.Error as error:
-            self._end("failed", error.diag.message_primary or str(error))
-        finally:
-            if not self._ended:
-                self._end("failed", "it ended unexpectedly: see Perfcore's log")
-
-    def share(self, start: float, end: float) -> Report:
-        """Return a progress for a part of the whole."""
-
-        def report(fraction: float, message: str) -> None:
-            self._update(progress=start + (end - start) * fraction, message=message)
-
-        return report
-
-    def estimate(self, planners: Iterator[Planner]) -> None:
-        """Ask each planner; one that cannot answer is a note, not the end."""
-        try:
-            for planner in planners:
-                self._add(planner)
-        except (PlanningFailed, StatementRefused, TargetUnavailable) as error:
-            self._note(f"no estimate: {error}")
-        self._update(result=self._report)
 
     def _add(self, planner: Planner) -> None:
         is_first = not self._report.estimates
-        estimate = _estimate(planner, self._text, self._index, None)
+        estimate = _estimate(planner, self._text, self._index)
         self._report = replace(self._report, estimates=(*self._report.estimates, estimate))
         if is_first:
             self._keep([_estimated(planner, o, self._index) for o in self._report.others])
@@ -350,7 +311,7 @@ class _TrialJob:
         """Copy the tables, choose values and run."""
         copying = self.share(0.2, 0.6)
         with connect_target(target_dsn) as target:
-            tables = set(_tables(self._text, self._index, target))
+            tables = set(tables_of(self._text, [self._index], target))
             others = [(o, _reads(o, self._index, target)) for o in self._report.others]
         copy = partial(copy_tables, target_dsn, lab_dsn, max_bytes=max_bytes, progress=copying)
         described = copy(tables)
@@ -392,7 +353,14 @@ class _TrialJob:
     def finish(self, suggestion_id: str | None) -> None:
         """Write the whole report down."""
         if suggestion_id is not None:
-            self._store.execute(db.query("lab_mark_measured"), {"suggestion_id": suggestion_id})
+            self._store.execute(
+                db.query("lab_mark_measured"),
+                {
+                    "suggestion_id": suggestion_id,
+                    "is_measured": True,
+                    "not_same": f"{NOT_SAME}%",
+                },
+            )
         self._record()
         self._end("done", "measured")
 
@@ -416,62 +384,19 @@ class _TrialJob:
             _promise(estimate, self._index) if estimate else None,
         )
 
-    def _note(self, words: str) -> None:
-        self._report = replace(self._report, notes=(*self._report.notes, words))
 
-    def _end(self, state: str, message: str) -> None:
-        self._ended = True
-        progress = 1.0 if state == "done" else None
-        self._update(state=state, message=message, progress=progress, result=self._report)
-
-    def _update(
-        self,
-        *,
-        state: str | None = None,
-        progress: float | None = None,
-        message: str | None = None,
-        result: TrialReport | None = None,
-    ) -> None:
-        self._store.execute(
-            db.query("lab_update_trial"),
-            {
-                "trial_id": self._trial_id,
-                "state": state,
-                "progress": progress,
-                "message": message,
-                "result": Jsonb(to_json(result)) if result else None,
-            },
-        )
-
-
-def _estimate(
-    planner: Planner,
-    text: str,
-    index: IndexDefinition,
-    parameters: tuple[str | None, ...] | None,
-) -> Estimate:
-    # Of a LIMIT the generic plan knows nothing: the planner then assumes a tenth of all rows.
-    statement = plannable(text, limit_rows=LIMIT_ROWS if parameters is None else None)
-    before = planner.plan(statement, parameters)
-    after = planner.plan(statement, parameters, indexes=(index,))
-    return Estimate(
-        planner.name,
-        planner.advisory,
-        before.total_cost,
-        after.total_cost,
-        planner.index_bytes(index),
-        after.uses_index(index.name),
-        before.to_text(),
-        after.to_text(),
-        dict(before.document),
-        dict(after.document),
-        parameters,
+def _estimate(planner: Planner, text: str, index: IndexDefinition) -> Estimate:
+    statement = plannable(text, limit_rows=LIMIT_ROWS)
+    before = planner.plan(statement)
+    after = planner.plan(statement, indexes=(index,))
+    return estimated(
+        planner, before, after, planner.index_bytes(index), after.uses_index(index.name)
     )
 
 
 def _estimated(planner: Planner, other: OtherStatement, index: IndexDefinition) -> OtherStatement:
     try:
-        return replace(other, estimate=_estimate(planner, other.text, index, None))
+        return replace(other, estimate=_estimate(planner, other.text, index))
     except (PlanningFailed, StatementRefused) as error:
         return replace(other, note=f"no estimate: {error}")
 
@@ -481,7 +406,7 @@ def _reads(
 ) -> set[str]:
     """Return the tables of a statement, none where it cannot be tried: that will be told."""
     with suppress(TrialFailed):
-        return set(_tables(other.text, index, target))
+        return set(tables_of(other.text, [index], target))
     return set()
 
 
@@ -504,20 +429,6 @@ def _measured(other: OtherStatement, outcome: Outcome) -> OtherStatement:
 def _promise(estimate: Estimate, index: IndexDefinition) -> Promise:
     before, after = parse_plan(estimate.plan_before), parse_plan(estimate.plan_after)
     return promise_of(before, after, index)
-
-
-def _tables(text: str, index: IndexDefinition, target: psycopg.Connection[Any]) -> list[str]:
-    """Return the tables a trial needs: those the statement reads, and the index's own."""
-    try:
-        shape = read_statement(plannable(text), read_catalog(target))
-    except Unparsable as error:
-        raise TrialFailed(f"the statement could not be parsed: {error}") from error
-    if shape.unknown_relations:
-        raise TrialFailed(
-            f"the statement reads {', '.join(shape.unknown_relations)}, which is no ordinary table",
-            hint="trials on views and partitioned tables are not possible yet",
-        )
-    return sorted({u.qualified_name for u in shape.uses} | {f"{index.schema}.{index.table}"})
 
 
 def _start(work: Callable[[], None], name: str) -> None:

@@ -1,8 +1,9 @@
-"""Measure a statement with and without an index, really built, in a lab.
+"""Measure a statement in a lab with and without an index, or as it is and rewritten.
 
 Both variants run interleaved in random order on warm caches, so that whatever else the
-machine does falls on both. "Without" is a transaction that drops the index and is rolled
-back: exact, and free of charge where nobody else reads.
+machine does falls on both. An index is really built; "without" is a transaction that drops it
+and is rolled back: exact, and free of charge where nobody else reads. Of a rewritten statement
+the rows are compared before it is measured.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,11 @@ from perfcore.advise.statement import plannable
 from perfcore.db import MARKER
 from perfcore.errors import ChangeRefused, PerfcoreError, TrialFailed
 from perfcore.lab.copy import LAB_LOCK_KEY
+from perfcore.lab.equality import Equality, Sameness, compare
 from perfcore.lab.parameters import ParameterSet, parameter_types
 from perfcore.lab.preflight import probe, read_indexes, read_table
+from perfcore.lab.prepared import Prepared
+from perfcore.lab.wording import Pair, Values, values_of
 from perfcore.plan import Plan, parse_plan
 from perfcore.types import ConfidenceInterval, IndexDefinition
 from perfcore.whatif.safety import check_calls, check_select
@@ -40,7 +45,7 @@ Report = Callable[[float, str], None]
 MIN_PAIRS = 3
 RUN_TIMEOUT_S = 60.0
 BUILD_TIMEOUT_S = 600.0
-_PREPARED = "perfcore_trial"
+_BASELINE, _VARIANT = "perfcore_trial", "perfcore_trial_new"
 _NAME_PREFIX = "perfcore_trial_"
 _RESAMPLES = 2000
 
@@ -70,7 +75,7 @@ class SetResult:
     parameters: tuple[str | None, ...]
     baseline: Measurement
     variant: Measurement
-    ratio: ConfidenceInterval  # of the medians, with the index divided by without
+    ratio: ConfidenceInterval  # of the medians, variant divided by baseline
     used_index: bool
 
 
@@ -78,7 +83,7 @@ class SetResult:
 class TrialResult:
     """What a trial measured."""
 
-    index_name: str
+    index_name: str  # empty where none was built
     build_ms: float
     index_bytes: int
     ratio: ConfidenceInterval  # of the sums of the medians over all sets
@@ -106,6 +111,28 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class SetCheck:
+    """Whether both forms of a statement return the same rows for one set of values."""
+
+    label: str
+    parameters: tuple[str | None, ...]  # of the statement
+    equality: Equality
+    note: str = ""  # on the values that only the new form takes
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteResult:
+    """What a trial of a rewritten statement found."""
+
+    checks: tuple[SetCheck, ...]
+    measured: TrialResult | None  # None where no set of values could be run by both forms
+
+
+class _IsThere(TrialFailed):
+    """An index that was to be built is in the lab already."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Built:
     """The index in the lab."""
 
@@ -113,6 +140,10 @@ class _Built:
     name: str
     build_ms: float
     index_bytes: int
+    parts: tuple[str, ...] = ()  # its indexes on the partitions, by which plans name it
+
+    def is_used(self, plan: Plan) -> bool:
+        return any(plan.uses_index(name) for name in (self.name, *self.parts))
 
 
 def run_trial(
@@ -165,7 +196,7 @@ def run_trials(
             # The parser sees names; what they and its operators and casts call, the server says.
             check_calls(lab, first)
             progress(0.02, "building the index")
-            built = _Built(index, *_build(lab, index))
+            built = _build(lab, index)
             try:
                 progress(0.2, "warming up")
                 return _measure_all(lab, built, tried, pairs, seed, max_seconds, progress)
@@ -175,6 +206,139 @@ def run_trials(
         raise TrialFailed(
             f"the trial ended: {error.diag.message_primary or error}", hint=_hint(error)
         ) from error
+
+
+def run_rewrite_trial(
+    lab_dsn: str,
+    pair: Pair,
+    parameter_sets: Sequence[ParameterSet],
+    *,
+    indexes: Sequence[IndexDefinition] = (),
+    setup: str = "",
+    pairs: int = 10,
+    seed: int = 0,
+    max_seconds: float = 120.0,
+    progress: Report = _silent,
+) -> RewriteResult:
+    """Compare the rows of a statement and of its rewritten form, then measure both.
+
+    `indexes` are those that the new form needs: they are built, and the statement as it is runs
+    without them; `setup` may create an extension that they need. What is compared is told for
+    each set of values, and a set that one of the two forms cannot run is not measured.
+
+    Raises StatementRefused where either form is anything but a plain SELECT, and TrialFailed where
+    the lab lacks a table or a run takes over a minute.
+    """
+    for wording in (pair.baseline, pair.variant):
+        check_select(wording.text)
+    try:
+        with db.connect(lab_dsn, autocommit=True) as lab:
+            progress(0.0, "waiting for other trials in this lab")
+            lab.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (LAB_LOCK_KEY,))
+            _set_up(lab, setup)
+            for wording in (pair.baseline, pair.variant):
+                check_calls(lab, wording.text)
+            progress(0.02, "building the indexes" if indexes else "comparing the rows")
+            with _all_built(lab, indexes) as (built, notes):
+                checks = _check_all(lab, pair, parameter_sets, _part(progress, 0.2, 0.3, ""))
+                report = _part(progress, 0.5, 0.5, "")
+                measured = _measure_pair(lab, pair, built, checks, pairs, seed, max_seconds, report)
+            if measured is not None:
+                measured = replace(measured, notes=(*measured.notes, *notes))
+            return RewriteResult(tuple(c for _, c in checks), measured)
+    except psycopg.Error as error:
+        raise TrialFailed(
+            f"the trial ended: {error.diag.message_primary or error}", hint=_hint(error)
+        ) from error
+
+
+def _set_up(lab: Connection, setup: str) -> None:
+    """Create the extension that the new form's index needs; nothing else is run."""
+    found = re.fullmatch(r"CREATE EXTENSION IF NOT EXISTS (\w+)", setup)
+    if setup and found is None:
+        raise TrialFailed(f"the lab does not run {setup}", hint="run it in the lab's database")
+    if found is not None:
+        lab.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(found[1])))
+
+
+@contextmanager
+def _all_built(
+    lab: Connection, indexes: Sequence[IndexDefinition]
+) -> Iterator[tuple[tuple[_Built, ...], tuple[str, ...]]]:
+    """Build the indexes that are not there yet, and drop them in the end."""
+    built: list[_Built] = []
+    notes: list[str] = []
+    try:
+        for index in indexes:
+            try:
+                built.append(_build(lab, index))
+            except _IsThere as there:
+                notes.append(f"{there}: both forms have it")
+        yield tuple(built), tuple(notes)
+    finally:
+        for each in built:
+            _drop(lab, each.index.schema, each.name)
+
+
+def _check_all(
+    lab: Connection, pair: Pair, sets: Sequence[ParameterSet], progress: Report
+) -> list[tuple[Values, SetCheck]]:
+    """Compare the rows of both forms for each set of values."""
+    reference = pair.reference()
+    checks = []
+    for n, values in enumerate(every := _distinct(values_of(lab, pair, s) for s in sets)):
+        progress(n / len(every), f"{values.label} values: comparing the rows")
+        equality = (
+            compare(
+                lab,
+                (reference, reference.values(values.every)),
+                (pair.variant, pair.variant.values(values.every)),
+            )
+            if values.is_usable
+            else Equality(Sameness.UNKNOWN, f"Not compared: {values.note}.")
+        )
+        shown = values.every[: len(pair.baseline.numbers)]
+        checks.append((values, SetCheck(values.label, shown, equality, values.note)))
+    return checks
+
+
+def _distinct(found: Iterable[Values]) -> list[Values]:
+    """Return what differs in more than the label; the last label stays."""
+    return list({v.every: v for v in found}.values())
+
+
+def _measure_pair(
+    lab: Connection,
+    pair: Pair,
+    built: Sequence[_Built],
+    checks: Sequence[tuple[Values, SetCheck]],
+    pairs: int,
+    seed: int,
+    max_seconds: float,
+    progress: Report,
+) -> TrialResult | None:
+    """Measure what both forms can run; nothing where that is no set of values."""
+    runs = [
+        _Run(v.label, c.parameters, pair.baseline.values(v.every), pair.variant.values(v.every))
+        for v, c in checks
+        if v.is_usable and not c.equality.is_error
+    ]
+    if not runs:
+        return None
+    began = time.perf_counter()
+    names = (_BASELINE, _VARIANT)
+    texts = (pair.baseline.text, pair.variant.text)
+    one, other = (
+        Prepared(lab, name, text, parameter_types(lab, text))
+        for name, text in zip(names, texts, strict=True)
+    )
+    rng = random.Random(seed)
+    trial = _Trial(lab, _Side(one, tuple(built)), _Side(other), built, rng)
+    try:
+        sets = trial.measure(runs, pairs, max_seconds, progress)
+    finally:
+        trial.close()
+    return _result(built, sets, pairs, time.perf_counter() - began, seed)
 
 
 def _measure_all(
@@ -236,13 +400,16 @@ def _measure_one(
     progress: Report,
 ) -> TrialResult:
     began = time.perf_counter()
-    types = parameter_types(lab, each.text)
-    trial = _Trial(lab, plannable(each.text), built.index, built.name, types, random.Random(seed))
+    text = plannable(each.text)
+    prepared = Prepared(lab, _BASELINE, text, parameter_types(lab, text))
+    trial = _Trial(lab, _Side(prepared, (built,)), _Side(prepared), (built,), random.Random(seed))
+    runs = [_Run(s.label, s.values, s.values, s.values) for s in each.sets]
     try:
-        sets = trial.measure(each.sets, pairs, max_seconds, progress)
+        sets = trial.measure(runs, pairs, max_seconds, progress)
     finally:
         trial.close()
-    return _result(built, sets, pairs, time.perf_counter() - began, seed)
+    result = _result((built,), sets, pairs, time.perf_counter() - began, seed)
+    return replace(result, notes=(*result.notes, *_other_rows(sets)))
 
 
 def ratio_of_medians(
@@ -256,40 +423,49 @@ def ratio_of_medians(
     return _ratio([(baseline, variant)], seed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two variants: a statement, and the indexes of the trial that it does without."""
+
+    prepared: Prepared
+    without: tuple[_Built, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A set of values for both variants."""
+
+    label: str
+    parameters: tuple[str | None, ...]
+    baseline: tuple[str | None, ...]
+    variant: tuple[str | None, ...]
+
+
 class _Trial:
-    """The runs of one statement on one connection."""
+    """The interleaved runs of two variants on one connection."""
 
     def __init__(
         self,
         lab: Connection,
-        statement: str,
-        index: IndexDefinition,
-        name: str,
-        types: Sequence[str],
+        baseline: _Side,
+        variant: _Side,
+        built: Sequence[_Built],
         rng: random.Random,
     ) -> None:
         self._lab = lab
-        self._index = index
-        self._name = name
-        self._types = types
+        self._sides = (baseline, variant)
+        self._built = built
         self._rng = rng
-        # A binary cursor makes psycopg use the extended protocol: one statement only.
-        text = f"PREPARE {_PREPARED} AS {MARKER} {statement}"
-        lab.cursor(binary=True).execute(text.encode())
 
     def measure(
-        self,
-        parameter_sets: Sequence[ParameterSet],
-        pairs: int,
-        max_seconds: float,
-        progress: Report,
+        self, runs: Sequence[_Run], pairs: int, max_seconds: float, progress: Report
     ) -> list[SetResult]:
         results = []
-        share = max_seconds / max(1, len(parameter_sets))
-        for n, each in enumerate(parameter_sets):
-            start, length = n / len(parameter_sets), 1 / len(parameter_sets)
+        share = max_seconds / max(1, len(runs))
+        for n, each in enumerate(runs):
+            start, length = n / len(runs), 1 / len(runs)
 
-            def report(done: int, of: int, each: ParameterSet = each, start: float = start,
+            def report(done: int, of: int, each: _Run = each, start: float = start,
                        length: float = length) -> None:  # fmt: skip
                 progress(start + length * done / of, f"{each.label} values: pair {done} of {of}")
 
@@ -297,43 +473,40 @@ class _Trial:
         return results
 
     def close(self) -> None:
-        """Forget the statement, so that the next one can be prepared."""
-        with suppress(psycopg.Error):
-            self._lab.execute(f"DEALLOCATE {_PREPARED}")
+        """Forget the statements, so that the next ones can be prepared."""
+        for side in self._sides:
+            side.prepared.close()
 
     def _measure_set(
-        self,
-        each: ParameterSet,
-        pairs: int,
-        max_seconds: float,
-        report: Callable[[int, int], None],
+        self, each: _Run, pairs: int, max_seconds: float, report: Callable[[int, int], None]
     ) -> SetResult:
         began = time.perf_counter()
-        for with_index in (False, True):
-            self._run(each.values, with_index)
+        for which in (0, 1):
+            self._run(each, which)
         pair_s = time.perf_counter() - began
         wanted = max(MIN_PAIRS, min(pairs, math.floor(max_seconds / max(pair_s, 1e-6))))
-        runs: dict[bool, list[Plan]] = {False: [], True: []}
+        runs: tuple[list[Plan], list[Plan]] = ([], [])
         for done in range(wanted):
             report(done, wanted)
-            order = [False, True]
+            order = [0, 1]
             self._rng.shuffle(order)
-            for with_index in order:
-                runs[with_index].append(self._run(each.values, with_index))
-        baseline, variant = (self._summary(runs[which]) for which in (False, True))
+            for which in order:
+                runs[which].append(self._run(each, which))
+        baseline, variant = (self._summary(plans) for plans in runs)
         return SetResult(
             each.label,
-            each.values,
+            each.parameters,
             baseline,
             variant,
             ratio_of_medians(baseline.runs_ms, variant.runs_ms),
-            runs[True][-1].uses_index(self._name),
+            any(b.is_used(runs[1][-1]) for b in self._built),
         )
 
-    def _run(self, values: Sequence[str | None], with_index: bool) -> Plan:
+    def _run(self, each: _Run, which: int) -> Plan:
+        side, values = self._sides[which], (each.baseline, each.variant)[which]
         with self._lab.transaction(force_rollback=True):
-            if not with_index:
-                self._lab.execute(_drop_statement(self._index.schema, self._name))
+            for built in side.without:
+                self._lab.execute(_drop_statement(built.index.schema, built.name))
             self._lab.execute(
                 f"{MARKER} SET TRANSACTION READ ONLY; "
                 f"SET LOCAL statement_timeout = {RUN_TIMEOUT_S * 1000:.0f}; "
@@ -341,29 +514,18 @@ class _Trial:
             )
             row = self._lab.execute(
                 sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {} EXECUTE {}").format(
-                    sql.SQL(MARKER), self._call(values)
+                    sql.SQL(MARKER), side.prepared.call(values)
                 )
             ).fetchone()
         assert row is not None
         return parse_plan(row[0])
 
-    def _call(self, values: Sequence[str | None]) -> sql.Composable:
-        if len(values) != len(self._types):
-            raise TrialFailed(
-                f"the statement takes {len(self._types)} parameters, {len(values)} were given"
-            )
-        if not values:
-            return sql.Identifier(_PREPARED)
-        literals = [
-            sql.SQL("{}::{}").format(sql.Literal(v), sql.SQL(t))
-            for v, t in zip(values, self._types, strict=True)
-        ]
-        return sql.SQL("{}({})").format(sql.Identifier(_PREPARED), sql.SQL(", ").join(literals))
-
     def _summary(self, plans: Sequence[Plan]) -> Measurement:
         times = tuple(p.execution_ms or 0.0 for p in plans)
-        # The reader knows the index by the name it will have, not by the lab's.
-        text = json.dumps(plans[-1].document).replace(self._name, self._index.name)
+        text = json.dumps(plans[-1].document)
+        for built in self._built:
+            # The reader knows the index by the name it will have, not by the lab's.
+            text = text.replace(built.name, built.index.name)
         last = parse_plan(text)
         return Measurement(
             float(np.median(times)),
@@ -376,8 +538,8 @@ class _Trial:
         )
 
 
-def _build(lab: Connection, index: IndexDefinition) -> tuple[str, float, int]:
-    """Create the index and return its name in the lab, the milliseconds and its size."""
+def _build(lab: Connection, index: IndexDefinition) -> _Built:
+    """Create the index, on a partitioned table with those of its partitions."""
     table = read_table(lab, index.schema, index.table)
     if table is None:
         raise TrialFailed(
@@ -390,7 +552,7 @@ def _build(lab: Connection, index: IndexDefinition) -> tuple[str, float, int]:
         raise TrialFailed(str(error)) from error
     for existing in read_indexes(lab, table.table_oid):
         if existing.is_valid and existing.equals(wanted):
-            raise TrialFailed(
+            raise _IsThere(
                 f"{index.schema}.{index.table} has this index already: {existing.name}",
                 hint="there is nothing to compare it with",
             )
@@ -407,7 +569,12 @@ def _build(lab: Connection, index: IndexDefinition) -> tuple[str, float, int]:
     )
     lab.execute("RESET statement_timeout")
     built = next(i for i in read_indexes(lab, table.table_oid) if i.name == name)
-    return name, build_ms, built.index_bytes
+    parts = lab.execute(
+        "SELECT c.relname FROM pg_catalog.pg_partition_tree(%s) t "
+        "JOIN pg_catalog.pg_class c ON c.oid = t.relid WHERE t.isleaf AND t.level > 0",
+        (built.oid,),
+    ).fetchall()
+    return _Built(index, name, build_ms, built.index_bytes, tuple(str(p) for (p,) in parts))
 
 
 def _remove_leftovers(lab: Connection, schema: str, table_oid: int) -> None:
@@ -427,30 +594,31 @@ def _drop_statement(schema: str, name: str) -> sql.Composed:
 
 
 def _result(
-    built: _Built, sets: Sequence[SetResult], pairs: int, elapsed_s: float, seed: int
+    built: Sequence[_Built], sets: Sequence[SetResult], pairs: int, elapsed_s: float, seed: int
 ) -> TrialResult:
     done = min((len(s.baseline.runs_ms) for s in sets), default=0)
-    notes = []
-    if done < pairs:
-        notes.append(f"{done} pairs instead of {pairs}, because the statement is slow")
-    for each in sets:
-        if each.baseline.rows != each.variant.rows:
-            notes.append(
-                f"{each.label} values: {each.baseline.rows:.0f} rows without the index, "
-                f"{each.variant.rows:.0f} with it"
-            )
-    runs = [(s.baseline.runs_ms, s.variant.runs_ms) for s in sets]
+    fewer = f"{done} pairs instead of {pairs}, because the statement is slow"
     return TrialResult(
-        built.index.name,
-        built.build_ms,
-        built.index_bytes,
-        _ratio(runs, seed),
+        ", ".join(b.index.name for b in built),
+        sum(b.build_ms for b in built),
+        sum(b.index_bytes for b in built),
+        _ratio([(s.baseline.runs_ms, s.variant.runs_ms) for s in sets], seed),
         any(s.used_index for s in sets),
         done,
         tuple(sets),
         elapsed_s,
-        tuple(notes),
+        (fewer,) if done < pairs else (),
     )
+
+
+def _other_rows(sets: Sequence[SetResult]) -> Iterator[str]:
+    """Say where an index changed how many rows were found."""
+    for each in sets:
+        if each.baseline.rows != each.variant.rows:
+            yield (
+                f"{each.label} values: {each.baseline.rows:.0f} rows without the index, "
+                f"{each.variant.rows:.0f} with it"
+            )
 
 
 def _ratio(

@@ -1,4 +1,5 @@
--- On the target: a table's indexes, in PostgreSQL's own spelling of their parts.
+-- On the target: a table's indexes, in PostgreSQL's own spelling of their parts; the size of one on
+-- a partitioned table is that of its partitions'.
 SELECT i.indexrelid::bigint AS oid,
        ic.relname::text AS name,
        am.amname::text AS method,
@@ -18,7 +19,9 @@ SELECT i.indexrelid::bigint AS oid,
        pg_catalog.string_to_array(i.indoption::text, ' ') AS options,
        coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid, true), '') AS predicate,
        pg_catalog.pg_get_indexdef(i.indexrelid) AS definition,
-       pg_catalog.pg_relation_size(i.indexrelid)::bigint AS index_bytes,
+       coalesce((SELECT sum(pg_catalog.pg_relation_size(t.relid))
+                   FROM pg_catalog.pg_partition_tree(i.indexrelid) t),
+                pg_catalog.pg_relation_size(i.indexrelid))::bigint AS index_bytes,
        coalesce(pg_catalog.obj_description(i.indexrelid, 'pg_class'), '') AS comment
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid

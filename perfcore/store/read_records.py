@@ -107,13 +107,14 @@ class StoredTrial:
     target_id: int
     suggestion_id: str | None
     fingerprint: int
-    index: IndexDefinition
+    index: IndexDefinition | None  # None where a rewritten statement was tried
     state: str  # queued, running, done, failed
     progress: float  # 0 to 1
     message: str
     started_at: datetime
     finished_at: datetime | None
     result: Mapping[str, Any] | None
+    rewritten_sql: str = ""  # empty where an index was tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +417,11 @@ def _trials(
 ) -> list[StoredTrial]:
     filters = {"trial_id": trial_id, "suggestion_id": suggestion_id, "limit": limit}
     rows = fetch(store, "read_trials", filters)
-    return [StoredTrial(*_decoded(row, 4, partial(from_json, IndexDefinition))) for row in rows]
+    return [StoredTrial(*_decoded(row, 4, _index)) for row in rows]
+
+
+def _index(body: Any) -> IndexDefinition | None:
+    return None if body is None else from_json(IndexDefinition, body)
 
 
 def changes(store: sqlalchemy.Engine, *, limit: int = 500) -> list[StoredChange]:

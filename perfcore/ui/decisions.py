@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from perfcore.errors import DecisionRefused, PerfcoreError
+from perfcore.lab.report import NOT_SAME
 from perfcore.store import decide, read
 from perfcore.store.read import StoredSuggestion
 from perfcore.ui import frame, lab, words
@@ -19,9 +20,9 @@ _SNOOZE_DAYS = {"For a day": 1, "a week": 7, "30 days": 30}
 def buttons(stored: StoredSuggestion) -> None:
     """Draw what can be done with a suggestion in its state, into a horizontal container."""
     suggestion, key = stored.suggestion, stored.suggestion_id
-    if suggestion.kind == "index" and frame.has_page("index_lab"):
+    if lab.may_be_tried(suggestion) and frame.has_page("index_lab"):
         st.button(
-            "Test this index",
+            f"Test this {suggestion.kind}",
             icon=":material/science:",
             key=f"test_{key}",
             on_click=lambda: frame.open_page("index_lab", suggestion=key),
@@ -158,6 +159,8 @@ def state_words(stored: StoredSuggestion) -> str:
 
     One that a round woke from its snooze is open, with the reason.
     """
+    if stored.state == "open" and stored.state_reason.startswith(NOT_SAME):
+        return f":red[:material/error: {words.plain(stored.state_reason)}]"
     if stored.state == "open":
         return words.plain(stored.state_reason)
     said = stored.state

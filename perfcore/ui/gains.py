@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from perfcore.codec import from_json
-from perfcore.lab.jobs import TrialReport
+from perfcore.lab.equality import Sameness
+from perfcore.lab.report import TrialReport
 from perfcore.lab.verdict import VerdictReport
 from perfcore.store.read import StoredChange, StoredTrial
 from perfcore.types import ConfidenceInterval, Evidence, StatementGain, Suggestion
@@ -58,7 +59,10 @@ def _measured(suggestion: Suggestion, trials: Sequence[StoredTrial]) -> Iterator
     for trial in trials:
         if trial.suggestion_id != suggestion.suggestion_id or trial.state != "done":
             continue
-        measured = from_json(TrialReport, trial.result or {}).measured
+        report = from_json(TrialReport, trial.result or {})
+        if report.rewrite is not None and report.rewrite.sameness is Sameness.DIFFERENT:
+            return  # how fast other rows come is no gain
+        measured = report.measured
         if measured is not None and measured.sets:
             count = len(measured.sets)
             before = sum(s.baseline.median_ms for s in measured.sets) / count

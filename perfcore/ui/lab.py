@@ -1,4 +1,4 @@
-"""The index lab: choose a statement and an index, see the estimate, the trial and the change."""
+"""The lab: choose a statement and an index or another wording, see estimate, trial and change."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ import pandas as pd
 import streamlit as st
 
 from perfcore import charts
+from perfcore.advise.statement import plannable
 from perfcore.codec import from_json
 from perfcore.config import load_config
 from perfcore.errors import PerfcoreError
-from perfcore.lab.jobs import Estimate, Jobs, OtherStatement, TrialReport
+from perfcore.lab.jobs import Jobs
+from perfcore.lab.report import Estimate, OtherStatement, TrialReport
+from perfcore.lab.rewrite_job import RewriteSubject
 from perfcore.lab.trial import SetResult, TrialResult
+from perfcore.lab.wording import read_pair
 from perfcore.plan import parse_plan
 from perfcore.store import read
-from perfcore.store.read import StoredChange, StoredSuggestion, StoredTrial
-from perfcore.types import ConfidenceInterval, IndexDefinition, StatementGain
+from perfcore.store.read import StatementDetail, StoredChange, StoredSuggestion, StoredTrial
+from perfcore.types import ConfidenceInterval, IndexDefinition, StatementGain, Suggestion
 from perfcore.ui import calibration, frame, parts, words
 from perfcore.ui import plan as drawing
 from perfcore.whatif.definition import parse_create_index
+from perfcore.whatif.safety import check_select
 
 _STATES = ("open", "applied", "snoozed", "dismissed")
+# Both forms of these return other rows on each run, and the lab runs no TABLESAMPLE.
+_RANDOM = "random_order"
+_INDEX, _REWRITE = "an index", "a rewritten statement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +47,36 @@ class Subject:
     state: str = ""  # of the suggestion
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A rewritten statement that is to be tried, and where."""
+
+    target: str
+    tried: RewriteSubject
+    obligation: str = ""  # when a rule says that the rows are the same
+
+
+def name(subject: Subject | Rewritten) -> str:
+    """Return in markdown what a subject is called."""
+    return words.plain(subject.index.name) if isinstance(subject, Subject) else "This wording"
+
+
 @st.cache_resource(show_spinner=False, on_release=Jobs.close)
 def jobs() -> Jobs:
     """Return this process's background jobs."""
     return Jobs(load_config())
 
 
-def choose() -> Subject | None:
-    """Return what the URL or the viewer names: a suggestion, or a query and a typed index."""
+def may_be_tried(suggestion: Suggestion) -> bool:
+    """Say whether the lab can test it: an index, or a wording whose rows can be compared."""
+    if suggestion.kind == "index":
+        return suggestion.index is not None
+    is_wording = suggestion.kind == "rewrite" and bool(suggestion.rewritten_sql)
+    return is_wording and bool(suggestion.statements) and suggestion.finding.kind != _RANDOM
+
+
+def choose() -> Subject | Rewritten | None:
+    """Return what the URL or the viewer names: a suggestion, or a query and what is typed."""
     if queryid := frame.number_parameter("queryid"):
         return _typed(queryid)
     named, trial_id = frame.parameter("suggestion"), frame.parameter("trial")
@@ -55,13 +85,13 @@ def choose() -> Subject | None:
     # The advisor may change its mind about what is being tested: the page keeps to its subject.
     found = [
         s for s in frame.read(read.suggestions, state=None)
-        if s.suggestion.kind == "index" and s.suggestion.index
-        and (s.state in _STATES or s.suggestion_id == named)
+        if may_be_tried(s.suggestion) and (s.state in _STATES or s.suggestion_id == named)
     ]  # fmt: skip
     if not found:
         frame.nothing_here(
-            "No index is suggested yet",
-            "Open a query and choose “Try an index for it” to test one of your own.",
+            "Nothing is suggested yet that could be tested",
+            "Open a query and choose “Try an index for it” to test an index or a wording of your "
+            "own.",
         )
         frame.link("queries", "Queries", icon=":material/database:")
         return None
@@ -77,17 +107,35 @@ def _suggestion_words(stored: StoredSuggestion) -> str:
     return f"{stored.suggestion.title} · saves {gain} per hour · {stored.state}"
 
 
-def _suggested(stored: StoredSuggestion) -> Subject | None:
+def _suggested(stored: StoredSuggestion) -> Subject | Rewritten:
     suggestion = stored.suggestion
-    assert suggestion.index is not None
+    target = _target_name(suggestion.target_id)
+    if suggestion.index is None:
+        return Rewritten(target, _wording(suggestion), next(iter(suggestion.caveats), ""))
     statements = tuple((s.fingerprint, s.text) for s in in_trial_order(suggestion.statements))
     return Subject(
         suggestion.target_id,
-        _target_name(suggestion.target_id),
+        target,
         statements,
         suggestion.index,
         stored.suggestion_id,
         stored.state,
+    )
+
+
+def _wording(suggestion: Suggestion) -> RewriteSubject:
+    """Return the new wording with the indexes that the suggestion's DDL makes for it."""
+    first = suggestion.statements[0]
+    ddl = [part for part in suggestion.ddl.split(";\n") if part]
+    return RewriteSubject(
+        suggestion.target_id,
+        first.fingerprint,
+        first.text,
+        suggestion.rewritten_sql,
+        tuple(parse_create_index(part) for part in ddl if "INDEX" in part[:20].upper()),
+        next((part for part in ddl if part.startswith("CREATE EXTENSION")), ""),
+        suggestion.suggestion_id,
+        suggestion.plan_change,
     )
 
 
@@ -97,11 +145,17 @@ def in_trial_order(gains: Sequence[StatementGain]) -> list[StatementGain]:
     return order[:1] + sorted(order[1:], key=lambda g: g.cost_after <= g.cost_before)
 
 
-def _typed(queryid: int) -> Subject | None:
+def _typed(queryid: int) -> Subject | Rewritten | None:
     detail = frame.read(read.statement, queryid)
     if detail is None:
         frame.nothing_here("This query is not known", "Choose it again in the list of queries.")
         return None
+    what = st.segmented_control(
+        "Try", (_INDEX, _REWRITE), default=_INDEX, required=True, key="lab_try",
+        bind="query-params",
+    )  # fmt: skip
+    if what == _REWRITE:
+        return _typed_rewrite(detail)
     st.code(detail.text, language="sql", wrap_lines=True)
     text = st.text_area(
         "Index to test",
@@ -112,22 +166,65 @@ def _typed(queryid: int) -> Subject | None:
     if not text.strip():
         st.caption("Type a CREATE INDEX; nothing is run before you start the test.")
         return None
-    try:
-        index = parse_create_index(text)
-    except PerfcoreError as error:
-        st.error(words.plain(str(error)))
+    index = _parsed_index(text)
+    if index is None:
         return None
     return Subject(detail.target_id, detail.target, ((detail.fingerprint, detail.text),), index)
 
 
-def _of_trial(trial_id: str) -> Subject | None:
-    """Return what an earlier trial of a typed index tried."""
+def _parsed_index(text: str) -> IndexDefinition | None:
+    try:
+        return parse_create_index(text)
+    except PerfcoreError as error:
+        st.error(words.plain(str(error)))
+        return None
+
+
+def _typed_rewrite(detail: StatementDetail) -> Rewritten | None:
+    """Let a wording be typed, and the index that it may need."""
+    before = plannable(detail.text)
+    sql = st.text_area(
+        "Rewritten statement",
+        value=before,
+        key=f"lab_sql_{detail.queryid}",
+        height=180,
+        help="One SELECT. Its $1, $2, … are those of the statement, which it may leave out.",
+    )
+    ddl = st.text_input(
+        "Index that it needs, if any",
+        key=f"lab_sql_ddl_{detail.queryid}",
+        placeholder="CREATE INDEX ON orders (customer_id, created_at DESC)",
+    )
+    if sql.split() == before.split() and not ddl.strip():
+        st.caption("Change the text above; nothing is run before you start the test.")
+        return None
+    index = _parsed_index(ddl) if ddl.strip() else None
+    if ddl.strip() and index is None:
+        return None
+    try:
+        check_select(read_pair(detail.text, sql).variant.text)
+    except PerfcoreError as error:
+        complain(error)
+        return None
+    indexes = (index,) if index is not None else ()
+    tried = RewriteSubject(detail.target_id, detail.fingerprint, detail.text, sql, indexes)
+    return Rewritten(detail.target, tried)
+
+
+def _of_trial(trial_id: str) -> Subject | Rewritten | None:
+    """Return what an earlier trial of something typed tried."""
     trial = read.trial(frame.store(), trial_id)
     if trial is None or trial.suggestion_id:
         return None
-    text = from_json(TrialReport, trial.result or {}).statement_text
+    report = from_json(TrialReport, trial.result or {})
+    text, target = report.statement_text, _target_name(trial.target_id)
+    if trial.index is None:
+        indexes = report.rewrite.indexes if report.rewrite else ()
+        tried = RewriteSubject(
+            trial.target_id, trial.fingerprint, text, trial.rewritten_sql, indexes
+        )
+        return Rewritten(target, tried)
     st.code(text, language="sql", wrap_lines=True)
-    target = _target_name(trial.target_id)
     return Subject(trial.target_id, target, ((trial.fingerprint, text),), trial.index)
 
 
@@ -173,8 +270,13 @@ def _test(subject: Subject, fingerprint: int, text: str) -> None:
             others=[s for s in subject.statements if s[0] != fingerprint],
         )
     except PerfcoreError as error:
-        _complain(error)
+        complain(error)
         return
+    show_trial(trial_id)
+
+
+def show_trial(trial_id: str) -> None:
+    """Draw the page again with a trial that was just started."""
     st.query_params["trial"] = trial_id
     frame.forget()
     st.rerun()
@@ -241,23 +343,32 @@ def _offer_apply(subject: Subject) -> None:
                     fingerprints=[f for f, _ in subject.statements],
                 )
             except PerfcoreError as error:
-                _complain(error)
+                complain(error)
                 return
             follow(change_id, subject.index.digest)
             st.session_state["_applying_turn"] = turn + 1
             st.rerun()
 
 
-def _complain(error: PerfcoreError) -> None:
+def complain(error: PerfcoreError) -> None:
+    """Say what was refused, and the remedy."""
     st.error(words.plain(f"{error} {error.hint}".strip()))
 
 
-def current_trial(subject: Subject) -> StoredTrial | None:
-    """Return the trial named in the URL, else the latest of this index."""
+def current_trial(subject: Subject | Rewritten) -> StoredTrial | None:
+    """Return the trial named in the URL, else the latest of this index or wording."""
     named = frame.parameter("trial")
-    trials = read.trials(frame.store())
-    mine = [t for t in trials if t.index.digest == subject.index.digest]
+    mine = [t for t in read.trials(frame.store()) if _is_of(t, subject)]
     return next((t for t in mine if str(t.trial_id) == named), mine[0] if mine else None)
+
+
+def _is_of(trial: StoredTrial, subject: Subject | Rewritten) -> bool:
+    if isinstance(subject, Subject):
+        return trial.index is not None and trial.index.digest == subject.index.digest
+    tried = subject.tried
+    return (trial.target_id, trial.fingerprint, trial.rewritten_sql) == (
+        tried.target_id, tried.fingerprint, tried.rewritten_sql,
+    )  # fmt: skip
 
 
 @st.fragment(run_every=1.0)
@@ -350,7 +461,7 @@ def result(trial: StoredTrial) -> None:
         _measured(report.measured, next(iter(report.estimates), None))
     if report.others:
         _others(report.others)
-    _lab(report)
+    lab_words(report)
 
 
 def _estimate(estimate: Estimate) -> None:
@@ -418,10 +529,10 @@ def _measured(measured: TrialResult, promise: Estimate | None) -> None:
         for note in measured.notes:
             st.caption(f":material/info: {words.plain(note)}")
         parts.chart(
-            charts.before_after(_medians(measured.sets), ink=parts.ink()),
+            charts.before_after(medians(measured.sets), ink=parts.ink()),
             "Medians by set of values",
         )
-        parts.table(_runs(measured.sets), _RUN_COLUMNS, key="lab_runs")
+        parts.table(runs(measured.sets), RUN_COLUMNS, key="lab_runs")
     slowest = max(measured.sets, key=lambda s: s.baseline.median_ms)
     _plans(slowest.baseline.plan, slowest.variant.plan, "measured")
 
@@ -485,7 +596,8 @@ _OTHER_COLUMNS = {
 }
 
 
-def _medians(sets: Sequence[SetResult]) -> pd.DataFrame:
+def medians(sets: Sequence[SetResult]) -> pd.DataFrame:
+    """Return the medians of each set of values as the chart of before and after wants them."""
     return pd.DataFrame(
         [
             {
@@ -500,7 +612,8 @@ def _medians(sets: Sequence[SetResult]) -> pd.DataFrame:
     )
 
 
-def _runs(sets: Sequence[SetResult]) -> pd.DataFrame:
+def runs(sets: Sequence[SetResult]) -> pd.DataFrame:
+    """Return a row for each set of values, for the columns of `RUN_COLUMNS`."""
     return pd.DataFrame(
         [
             {
@@ -518,19 +631,21 @@ def _runs(sets: Sequence[SetResult]) -> pd.DataFrame:
     )
 
 
-_RUN_COLUMNS = {
+BLOCKS = "8 kB blocks touched by the last run."
+RUN_COLUMNS = {
     "label": parts.text("Values", "How common the values are among the rows."),
     "parameters": parts.text("$1, $2, …", "Taken from real rows of the lab.", "medium"),
     "before_ms": parts.number("Without", "%.2f ms", "Median of the runs without the index."),
     "after_ms": parts.number("With", "%.2f ms", "Median of the runs with the index."),
-    "blocks_before": parts.number("Blocks without", "%,d", "8 kB blocks touched by the last run."),
-    "blocks_after": parts.number("Blocks with", "%,d", "8 kB blocks touched by the last run."),
+    "blocks_before": parts.number("Blocks without", "%,d", BLOCKS),
+    "blocks_after": parts.number("Blocks with", "%,d", BLOCKS),
     "rows": parts.number("Rows", "%,d", "Rows returned."),
     "used": parts.text("Index used"),
 }
 
 
-def _lab(report: TrialReport) -> None:
+def lab_words(report: TrialReport) -> None:
+    """Say what was copied where, and how that differs from the target."""
     if report.lab is None:
         return
     lab = report.lab

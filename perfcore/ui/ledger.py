@@ -215,7 +215,7 @@ def trials(stored: list[StoredTrial]) -> None:
                 "trial_id": str(t.trial_id),
                 "suggestion_id": t.suggestion_id or "",
                 "at": t.started_at,
-                "index": t.index.name,
+                "tried": t.index.name if t.index else words.gist(t.rewritten_sql),
                 "state": t.state,
                 "message": t.message,
             }
@@ -226,7 +226,7 @@ def trials(stored: list[StoredTrial]) -> None:
         rows,
         {
             "at": parts.moment("When", str(frame.view().zone)),
-            "index": parts.text("Index", width=310),
+            "tried": parts.text("Index or rewritten statement", width=310),
             "state": parts.text("State"),
             "message": parts.text("Message", width=230),
         },

@@ -252,7 +252,12 @@ def _fill(admin: Connection, rows: int) -> None:
 
 # Dropping a constraint unlinks files: it closes its tables for the length of that, at any size.
 # A new column that is empty or constant is an entry in the catalogue, whatever the table holds.
-_BRIEF = {"drop_raw_sample_key", "add_collection_gaps", "add_snooze_until_slower"}
+_BRIEF = {
+    "drop_raw_sample_key",
+    "add_collection_gaps",
+    "add_snooze_until_slower",
+    "try_rewrites",
+}
 
 
 @pytest.mark.fault(121)

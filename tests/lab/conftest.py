@@ -13,6 +13,18 @@ from perfcore.types import IndexDefinition, IndexKey
 
 Connection = psycopg.Connection[TupleRow]
 
+# Three leaves, two of them below a partition that is partitioned itself.
+PARTITIONED = """
+    CREATE TABLE events (id bigint, kind int NOT NULL, body text, PRIMARY KEY (id, kind))
+        PARTITION BY RANGE (id);
+    CREATE TABLE events_early PARTITION OF events FOR VALUES FROM (0) TO (3001);
+    CREATE TABLE events_late PARTITION OF events FOR VALUES FROM (3001) TO (MAXVALUE)
+        PARTITION BY LIST (kind);
+    CREATE TABLE events_late_a PARTITION OF events_late FOR VALUES IN (0, 1, 2, 3);
+    CREATE TABLE events_late_b PARTITION OF events_late DEFAULT;
+    INSERT INTO events SELECT n, n % 500, repeat('x', 60) FROM generate_series(1, 9000) n;
+    ANALYZE events
+"""
 ORDERS = IndexDefinition("public", "orders", (IndexKey("customer_id"),))
 
 

@@ -10,7 +10,7 @@ from perfcore.db import connect
 from perfcore.errors import TrialFailed
 from perfcore.lab.copy import copy_tables, ensure_lab
 from perfcore.server.embedded import Cluster
-from tests.lab.conftest import Connection
+from tests.lab.conftest import PARTITIONED, Connection
 
 MB = 1_000_000
 
@@ -80,5 +80,30 @@ def test_what_cannot_be_copied_is_said_with_its_size(
 ) -> None:
     with pytest.raises(TrialFailed, match=r"\d MB to copy \(public.orders \d+ MB\), 1 MB are"):
         copy_tables(dsn, lab, ["public.orders"], max_bytes=MB)
-    with pytest.raises(TrialFailed, match="public.absent: no ordinary table"):
+    with pytest.raises(TrialFailed, match="public.absent: no table"):
         copy_tables(dsn, lab, ["public.absent"], max_bytes=MB)
+
+
+def test_a_partitioned_table_comes_with_its_partitions(
+    target: Connection, dsn: str, lab: str
+) -> None:
+    target.execute(PARTITIONED)
+    for _ in range(2):  # the second time the schema is there already
+        made = copy_tables(dsn, lab, ["public.events", "public.orders"], max_bytes=100 * MB)
+        assert [(t.qualified_name, t.rows) for t in made.tables] == [
+            ("public.events", 9000), ("public.orders", 20000),
+        ]  # fmt: skip
+        assert made.notes == ()
+        with connect(lab) as connection:
+            row = connection.execute(
+                "SELECT count(*), count(DISTINCT tableoid) FROM events"
+            ).fetchone()
+            assert row == (9000, 3)
+            keys = connection.execute(
+                "SELECT count(*) FROM pg_partition_tree('events_pkey')"
+            ).fetchone()
+            assert keys == (5,)
+        target.execute("CREATE INDEX ON events_late_b (kind)")  # the whole is copied anew
+    assert copy_tables(dsn, lab, ["public.events"], max_bytes=100 * MB).tables[0].is_reused is False
+    with pytest.raises(TrialFailed, match=r"\d MB to copy \(public.events \d MB\)"):
+        copy_tables(dsn, lab, ["public.events"], max_bytes=10)

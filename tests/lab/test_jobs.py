@@ -12,12 +12,13 @@ from perfcore.codec import from_json
 from perfcore.config import load_config
 from perfcore.db import connect
 from perfcore.errors import ChangeRefused, TrialFailed
-from perfcore.lab.jobs import Jobs, TrialReport
+from perfcore.lab.jobs import Jobs
+from perfcore.lab.report import TrialReport
 from perfcore.lab.tend import tend_once
 from perfcore.server.embedded import Cluster
 from perfcore.store.gains import read_gains
-from perfcore.types import Evidence
-from tests.lab.conftest import ORDERS, Connection
+from perfcore.types import Evidence, IndexDefinition, IndexKey
+from tests.lab.conftest import ORDERS, PARTITIONED, Connection
 from tests.targets import reader_dsn, run_setup
 
 STATEMENT = "SELECT note FROM orders WHERE customer_id = $1 ORDER BY placed_at DESC LIMIT $2"
@@ -89,6 +90,27 @@ def test_a_trial_measures_the_index_s_other_statements_too(
         gains = read_gains(connection)
     assert {g.fingerprint for g in gains} >= {7, 8} and 9 not in {g.fingerprint for g in gains}
     assert {g.plan_change for g in gains if g.fingerprint == 8} != {""}
+
+
+def test_an_index_on_a_partitioned_table_is_tried(
+    jobs: Jobs, target: Connection, dsn: str, store: str, target_id: int
+) -> None:
+    target.execute(PARTITIONED)
+    run_setup(dsn)
+    text = "SELECT body FROM events WHERE kind = $1"
+    index = IndexDefinition("public", "events", (IndexKey("kind"),))
+    trial_id = jobs.start_trial(target_id, "shop", text, 7, index, pairs=3)
+    state, message, result = ended(store, "trials", trial_id)
+    assert (state, message) == ("done", "measured"), message
+    report = from_json(TrialReport, result)
+    assert report.lab is not None
+    assert [(t.qualified_name, t.rows) for t in report.lab.tables] == [("public.events", 9000)]
+    assert report.measured is not None and report.measured.used_index
+    assert report.measured.index_bytes > 2 * 8192  # of three leaves
+    first = report.measured.sets[0]
+    assert "kind_idx" in first.variant.plan_text and "kind_idx" not in first.baseline.plan_text
+    assert first.variant.blocks_hit < first.baseline.blocks_hit
+    assert report.estimates[0].used_index and report.estimates[0].ratio < 0.9
 
 
 def test_a_trial_that_cannot_be_measured_keeps_its_estimate(

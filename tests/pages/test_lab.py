@@ -17,6 +17,7 @@ from perfcore.advise.store import save_advice
 from perfcore.codec import to_json
 from perfcore.db import connect
 from perfcore.lab import ledger
+from perfcore.lab.report import NOT_SAME
 from perfcore.lab.verdict import EndpointVerdict, StatementVerdict, VerdictReport
 from perfcore.server.embedded import Cluster
 from perfcore.types import (
@@ -36,6 +37,11 @@ from tests.targets import reader_dsn, run_setup
 __all__ = ["target", "target_id"]  # fixtures, which pytest finds by their names here
 SHELL = Path(__file__).parents[2] / "perfcore" / "ui" / "shell.py"
 STATEMENT = "SELECT note FROM orders WHERE customer_id = $1"
+NOT_IN = "SELECT id FROM orders WHERE id < 50 AND id NOT IN (SELECT order_id FROM returned)"
+NOT_EXISTS = (
+    "SELECT id FROM orders WHERE id < 50 AND NOT EXISTS "
+    "(SELECT 1 FROM returned WHERE returned.order_id = orders.id)"
+)
 CHANGE_ID = "33333333-3333-4333-8333-333333333333"
 
 
@@ -114,6 +120,96 @@ def test_a_typed_index_is_tested_applied_and_remembered(app: AppTest, store: str
     app.switch_page("../../pages/index_lab.py").run()  # as a row of the ledger's trials does
     assert not app.exception
     assert "times faster" in " ".join(m.value for m in app.markdown)
+
+
+def test_a_suggested_rewrite_that_is_not_the_same_is_marked(
+    app: AppTest, store: str, target: Connection, target_id: int
+) -> None:
+    target.execute("CREATE TABLE returned AS SELECT nullif(n % 40, 0) AS order_id, n AS rank "
+                   "FROM generate_series(1, 200) n; ANALYZE returned")  # fmt: skip
+    gain = StatementGain(7, 77, NOT_IN, 1000.0, 20.0, 60.0, 80.0, 2.0)
+    made = Suggestion(
+        "rewritten", target_id, "rewrite", "Ask NOT EXISTS", "NOT IN scans the list.",
+        Finding("not_in", "It asks NOT IN."), Evidence.ESTIMATED, 60.0, statements=(gain,),
+        rewritten_sql=NOT_EXISTS, caveats=("The same rows if order_id is never NULL.",),
+        ddl=ORDERS.ddl(), plan_change="rewrite: not_exists",
+    )  # fmt: skip
+    with connect(store, autocommit=True) as connection:
+        save_advice(connection, target_id, Advice((made,)))
+    app.run()
+    app.switch_page("../../pages/suggestions.py").run()
+    assert not app.exception
+    assert "Test this rewrite" in {b.label for b in app.button}
+    app.switch_page("../../pages/index_lab.py")
+    app.query_params["suggestion"] = "rewritten"
+    app.run()
+    assert not app.exception
+    assert "order_id is never NULL" in said(app)
+    texts = [h.proto.body for h in app.get("html") if "pf-wording" in h.proto.body]
+    assert len(texts) == 2 and '<mark class="new">EXISTS' in texts[1]
+    app.button(key="test").click().run()
+    assert not app.exception
+    wait(store, "trials", "done")
+    app.run()
+    assert not app.exception
+    shown = said(app)
+    assert ":red[:material/error: not the same rows]" in shown and "so this is no gain" in shown
+    assert "5 of 10" in shown and "What differs" in shown
+    (rows,) = [f.value for f in app.dataframe if "c0" in f.value]
+    assert set(rows["before"]) == {0} and set(rows["after"]) == {1}
+    with connect(store) as connection:
+        kept = connection.execute(
+            "SELECT evidence, state_reason, message, index_body FROM perfcore.suggestions "
+            "JOIN perfcore.trials USING (suggestion_id)"
+        ).fetchone()
+        assert connection.execute("SELECT count(*) FROM perfcore.gains_delivered").fetchone() \
+            == (0,)  # fmt: skip
+    assert kept is not None and kept[0] == "estimated" and kept[3] is None
+    assert kept[1].startswith("not the same result in the lab: ") and kept[2] == NOT_SAME
+    st.cache_data.clear()  # as watching the trial does
+    app.switch_page("../../pages/suggestions.py").run()
+    assert "not the same result in the lab" in said(app)
+
+    target.execute("DELETE FROM returned WHERE order_id IS NULL")
+    target.execute("CREATE INDEX ON returned (rank)")  # else the copy of before is used again
+    app.switch_page("../../pages/index_lab.py")
+    app.query_params["suggestion"] = "rewritten"
+    app.run()
+    app.button(key="test").click().run()
+    wait(store, "trials", "done", count=2)
+    app.run()
+    assert not app.exception
+    assert ":green[:material/check_circle: the same rows]" in said(app)
+    with connect(store) as connection:
+        row = connection.execute("SELECT evidence, state_reason FROM perfcore.suggestions")
+        assert row.fetchone() == ("measured", "")
+        kinds = connection.execute("SELECT DISTINCT plan_change FROM perfcore.gains_delivered")
+        assert kinds.fetchall() == [("rewrite: not_exists",)]
+
+
+def test_a_typed_wording_is_tried(app: AppTest, store: str) -> None:
+    app.run()
+    app.switch_page("../../pages/index_lab.py")
+    app.query_params["queryid"] = "77"
+    app.query_params["lab_try"] = "a rewritten statement"
+    app.run()
+    assert not app.exception
+    area = app.text_area(key="lab_sql_77")
+    assert area.value == STATEMENT
+    area.set_value("SELECT note FROM orders WHERE customer_id = $2").run()
+    assert "takes $2" in said(app)
+    app.text_area(key="lab_sql_77").set_value("DELETE FROM orders").run()
+    assert "DELETE is not a SELECT" in said(app) and not app.exception
+    app.text_area(key="lab_sql_77").set_value(f"{STATEMENT} AND id > 0").run()
+    app.button(key="test").click().run()
+    assert not app.exception
+    wait(store, "trials", "done")
+    del app.query_params["queryid"]
+    app.run()  # as a row of the ledger's trials does
+    assert not app.exception
+    assert ":green[:material/check_circle: the same rows]" in said(app) and "Measured" in said(app)
+    app.switch_page("../../pages/ledger.py").run()
+    assert not app.exception
 
 
 def test_the_ledger_shows_the_verdict_with_its_numbers(
@@ -230,7 +326,7 @@ def test_an_unknown_change_is_said_to_be_none(
 def test_empty_pages_say_what_to_do(app: AppTest) -> None:
     app.run()
     for page, words in (
-        ("index_lab", "No index is suggested yet"),
+        ("index_lab", "Nothing is suggested yet that could be tested"),
         ("ledger", "Nothing was"),
         ("ledger", "No promise was put to the test yet"),
     ):
@@ -243,14 +339,20 @@ def json_of(report: VerdictReport) -> str:
     return json.dumps(to_json(report))
 
 
-def wait(store: str, table: str, state: str) -> None:
+def wait(store: str, table: str, state: str, count: int = 1) -> None:
     deadline = time.monotonic() + 60
     with connect(store, autocommit=True) as connection:
         while time.monotonic() < deadline:
             rows = connection.execute(
                 f"SELECT state, message FROM perfcore.{table}".encode()
             ).fetchall()
-            if rows and rows[0][0] == state:
+            if len(rows) >= count and {row[0] for row in rows} == {state}:
                 return
             time.sleep(0.1)
     raise AssertionError(f"{table}: {rows}")
+
+
+def said(app: AppTest) -> str:
+    """Return the text on the page, without the backslashes that keep it plain."""
+    found = [*app.markdown, *app.caption, *app.error]
+    return "\n".join(str(element.value) for element in found).replace("\\", "")

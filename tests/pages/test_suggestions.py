@@ -16,7 +16,7 @@ from perfcore.advise.store import save_advice
 from perfcore.codec import to_json
 from perfcore.db import connect
 from perfcore.errors import DecisionRefused
-from perfcore.lab.jobs import TrialReport
+from perfcore.lab.report import TrialReport
 from perfcore.lab.trial import Measurement, SetResult, TrialResult
 from perfcore.lab.verdict import StatementVerdict, VerdictReport
 from perfcore.store import read
