@@ -141,17 +141,11 @@ def _open(suggestion_id: str) -> None:
     st.query_params["suggestion"] = suggestion_id
 
 
-def _close(*names: str) -> None:
-    """Take what was opened out of the URL; the filters stay in it."""
-    for name in names:
-        st.query_params.pop(name, None)
-
-
 def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
     """Draw one suggestion in full, with the way back to the list as it was narrowed."""
     st.button(
         "All suggestions", icon=":material/arrow_back:", type="tertiary", key="all_suggestions",
-        on_click=_close, args=("suggestion",),
+        on_click=frame.drop_parameters, args=("suggestion",),
     )  # fmt: skip
     stored = next((s for s in every if s.suggestion_id == suggestion_id), None)
     if stored is None:
@@ -214,7 +208,7 @@ def _weighed_for(queryid: int, found: Sequence[StoredRejection]) -> list[StoredR
         frame.link("query", label, icon=":material/database:", queryid=queryid)
         st.button(
             "All candidates", icon=":material/close:", type="tertiary", key="all_candidates",
-            on_click=_close, args=("of", "rejected"),
+            on_click=frame.drop_parameters, args=("of", "rejected"),
         )  # fmt: skip
     return [r for r in found if any(s.queryid == queryid for s in r.statements)]
 
