@@ -2,8 +2,9 @@
 
 import streamlit as st
 
+from perfcore.aggregate import statements
 from perfcore.store import read
-from perfcore.ui import frame, lab, suggestions
+from perfcore.ui import advice, frame, lab, suggestions
 
 every = frame.read(read.suggestions, state=None)
 if change_id := lab.followed("suggestions"):
@@ -12,14 +13,17 @@ if chosen := frame.parameter("suggestion"):
     suggestions.opened(every, chosen)
     st.stop()
 
+ran = frame.read(statements.statement_table, frame.view().range)
 shown = suggestions.view()
 if shown == suggestions.REJECTED:
     suggestions.rejected(frame.read(read.rejections))
 elif shown == suggestions.SILENT:
-    suggestions.silences(frame.read(read.silences))
+    suggestions.silences(frame.read(read.silences), ran)
 elif every:
+    of = advice.shares(ran)
     passing, readers = suggestions.filters(every)
-    suggestions.groups(passing, readers, every)
+    above = None if suggestions.is_narrowed() else suggestions.first(passing, of)
+    suggestions.groups(passing, readers, every, of, above)
 else:
     frame.nothing_here(
         "No suggestion yet",

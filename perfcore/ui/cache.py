@@ -156,23 +156,23 @@ def table(shown: Sequence[Shown]) -> None:
     most = float(rows["waited_s"].max() or 1.0)
     by_endpoint = shown[0].by == ENDPOINTS
     columns = {
-        "name": parts.text("Endpoint" if by_endpoint else "Statement", width=260),
+        "name": parts.text("Endpoint" if by_endpoint else "Statement", width=200),
         "service": parts.text("Service", width=75),
         "waited_s": parts.number(
-            "Waited", "%,.1f s/h", "Time the application waits for its reads, per hour.", 90
+            "Waited", "%,.1f s/h", "Time the application waits for its reads, per hour.", 80
         ),
         "saved_s": parts.bar_of(
-            "Saved", "%,.1f s/h", "Of that, with the suggested cache.", most, 125
+            "Saved", "%,.1f s/h", "Of that, with the suggested cache.", most, 115
         ),
         "hit_percent": parts.number(
-            "Hit rate", "%.0f %%", "Reads that find an answer younger than the TTL.", 75
+            "Hit rate", "%.0f %%", "Reads that find an answer younger than the TTL.", 70
         ),
-        "ttl": parts.text("TTL", "How long an answer is kept.", 60),
-        "entries": parts.number("Entries", "%,d", "Answers kept at a time.", 70),
-        "kept": parts.text("Kept", "Of its statements, those whose answers are kept.", 65),
+        "ttl": parts.text("TTL", "How long an answer is kept.", 55),
+        "entries": parts.number("Entries", "%,d", "Answers kept at a time.", 65),
+        "kept": parts.text("Kept", "Of its statements, those whose answers are kept.", 60),
         "changes": parts.text(
             "Changes", "How often writes may change what it reads, and in which table most often.",
-            150,
+            140,
         ),
         "reason": parts.text("Why", "Why it is worth a cache, or not.", 420),
     }  # fmt: skip
@@ -341,7 +341,7 @@ def _numbers(replay: CacheReplay, curves: CacheCurves) -> None:
         for label, value in (
             ("TTL", seconds(best.ttl_s)),
             ("entries", "no limit" if best.entries is None else words.count(best.entries)),
-            ("memory, about", words.byte_size(size) if size else words.NOTHING),
+            *([("memory, about", words.byte_size(size))] if size else []),
             ("hit rate", f"{words.percent(best.hit_rate)} ({of_process})"),
             ("waiting saved", f"{words.ms(best.saved_ms_per_hour)} an hour"),
         ):
@@ -370,10 +370,16 @@ def _charts(curves: CacheCurves, *, is_suggested: bool) -> None:
             _frame(by_entries, [float(p.entries or 1) for p in by_entries]).assign(is_allowed=True),
             title=f"entries, at a TTL of {seconds(by_entries[0].ttl_s)}",
             chosen=best.entries if best else None,
-            ticks=[(10.0**n, words.count(10.0**n)) for n in range(7)],
+            ticks=_entry_ticks(curves.keys),
             ink=parts.ink(),
         )
         parts.chart(figure, "Hit rate and waiting saved over the entries", key="cache_by_entries")
+
+
+def _entry_ticks(keys: int) -> list[tuple[float, str]]:
+    """Return the places to label on the axis of entries, more of them where keys are few."""
+    steps = (1, 2, 3, 5) if keys < 50 else (1,)
+    return [(float(s * 10**n), words.count(s * 10**n)) for n in range(7) for s in steps]
 
 
 def _frame(points: Sequence[CachePoint], x: Sequence[float]) -> pd.DataFrame:
