@@ -9,18 +9,18 @@ from perfcore.ui import advice, frame, lab, suggestions
 every = frame.read(read.suggestions, state=None)
 if change_id := lab.followed("suggestions"):
     lab.change(change_id)
+ran = frame.read(statements.statement_table, frame.view().range)
+of = advice.shares(ran)
 if chosen := frame.parameter("suggestion"):
-    suggestions.opened(every, chosen)
+    suggestions.opened(every, chosen, of)
     st.stop()
 
-ran = frame.read(statements.statement_table, frame.view().range)
 shown = suggestions.view()
 if shown == suggestions.REJECTED:
     suggestions.rejected(frame.read(read.rejections))
 elif shown == suggestions.SILENT:
     suggestions.silences(frame.read(read.silences), ran)
 elif every:
-    of = advice.shares(ran)
     passing, readers = suggestions.filters(every)
     above = None if suggestions.is_narrowed() else suggestions.first(passing, of)
     suggestions.groups(passing, readers, every, of, above)

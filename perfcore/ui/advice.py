@@ -94,11 +94,11 @@ def most_helped(suggestion: Suggestion) -> EndpointGain | None:
     return max(helped, key=lambda e: e.saved_ms_per_request, default=None)
 
 
-def head(suggestion: Suggestion, of: Shares | None = None) -> str:
+def head(suggestion: Suggestion, of: Shares) -> str:
     """Return in one line of markdown what a suggestion is worth, and to whom."""
     found = []
     if gain := saved(suggestion):
-        part = share(suggestion, of or {})
+        part = share(suggestion, of)
         of_all = f", {words.percent(round(part, 3))} of all" if part >= 0.001 else ""
         found.append(f":green[saves {gain}{of_all}]")
     if suggestion.proposed and not found:
@@ -173,9 +173,13 @@ def line(suggestion: Suggestion, endpoint: str = "") -> None:
 def brief(suggestion: Suggestion) -> tuple[str, str]:
     """Return a title that fits a narrow card, and what it leaves out.
 
-    An index is named by its table; the second part lists its keys.
+    An index is named by its table, and the second part lists its keys; of a cache it is what to
+    keep.
     """
     index = suggestion.index
+    if suggestion.kind == "cache" and len(suggestion.statements) == 1:
+        _, _, ttl = suggestion.title.rpartition(" for ")
+        return f"Keep an answer for {ttl}", words.gist(suggestion.statements[0].text, 90)
     if index is None or suggestion.kind != "index":
         return words.one_line(suggestion.title, 36), ""
     _, _, body = index.body().partition(" USING ")
@@ -184,12 +188,17 @@ def brief(suggestion: Suggestion) -> tuple[str, str]:
 
 
 def _worth(suggestion: Suggestion, endpoint: str) -> str:
-    note = saved(suggestion)
+    notes = [saved(suggestion)]
     helped = [e for e in suggestion.endpoints if e.saved_ms_per_request > 0]
     if helped:
         best = max(helped, key=lambda e: (e.endpoint == endpoint, e.saved_ms_per_request))
-        note = f"−{words.ms(best.saved_ms_per_request)} per request of {words.code(best.endpoint)}"
-    return " · ".join(p for p in (note, suggestion.evidence.value) if p)
+        faster = f"−{words.ms(best.saved_ms_per_request)} per request of"
+        notes = [f"{faster} {words.code(best.endpoint)}"]
+        if not endpoint and suggestion.saved_ms_per_hour > 0:
+            notes.insert(0, f"**{words.ms(suggestion.saved_ms_per_hour)} per hour**")
+    if suggestion.saved_ms_per_hour > 0:
+        notes.append(suggestion.evidence.value)
+    return " · ".join(n for n in notes if n)
 
 
 def lines(suggestions: Sequence[Suggestion], *, empty: str, endpoint: str = "") -> None:

@@ -323,8 +323,17 @@ def _way(label: str, wanted: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     found = next(iter(replays(stored)), None)
     if found is not None:
-        said = words.plain(f"{label}: {found.replay.reason}")
-        frame.link("cache", said, icon=":material/bolt:", subject=found.subject, by=found.by)
+        said = f"{label}: {_in_short(found)}"
+        frame.link("cache", said, icon=":material/bolt:", help=words.plain(found.replay.reason),
+                   subject=found.subject, by=found.by)  # fmt: skip
+        if not found.best or not found.replay.is_suggested:
+            st.caption(words.plain(found.replay.reason[:1].upper() + found.replay.reason[1:] + "."))
+
+
+def _in_short(shown: Shown) -> str:
+    if shown.best is None or not shown.replay.is_suggested:
+        return "none pays" if shown.replay.is_judged else "not known yet"
+    return f"{words.ms(shown.best.saved_ms_per_hour)} saved per hour"
 
 
 def endpoint_subject(replay: CacheReplay) -> str:
@@ -409,6 +418,12 @@ def _basis(curves: CacheCurves) -> str:
         if curves.longest_ttl_s
         else ""
     )
+    of_several = (
+        " A statement is kept up to the TTL that its tables allow; where it drops out, the curve "
+        "falls."
+        if len(curves.shares) > 1
+        else ""
+    )
     keys = (
         "always with the same parameters"
         if curves.keys <= 1
@@ -416,7 +431,7 @@ def _basis(curves: CacheCurves) -> str:
     )
     return (
         f"{words.count(curves.reads)} reads {keys} in {curves.span_s / 60:,.0f} min{sampled}; "
-        f"{changes}.{longest}"
+        f"{changes}.{longest}{of_several}"
     )
 
 

@@ -20,10 +20,10 @@ from perfcore.types import Suggestion
 from perfcore.ui import advice, cache, decisions, frame, gains, parts, plan, words
 
 
-def show(stored: StoredSuggestion) -> None:
+def show(stored: StoredSuggestion, of: advice.Shares) -> None:
     """Draw the whole chain of a suggestion, from what was found to the way back."""
     suggestion = stored.suggestion
-    _head(stored)
+    _head(stored, of)
     if suggestion.proposed:
         _values(suggestion)
     number = count(1)
@@ -44,12 +44,12 @@ def show(stored: StoredSuggestion) -> None:
             _texts(suggestion)
 
 
-def _head(stored: StoredSuggestion) -> None:
+def _head(stored: StoredSuggestion, of: advice.Shares) -> None:
     suggestion, placed = stored.suggestion, place(stored.suggestion)
     with st.container(border=True, gap="xsmall"):
         advice.heading(stored, decisions.buttons)
         if suggestion.saved_ms_per_hour or not suggestion.proposed:
-            st.markdown(advice.head(suggestion))
+            st.markdown(advice.head(suggestion, of))
         if why := suggestion.reason.removeprefix(suggestion.finding.summary).strip():
             st.markdown(words.plain(why))
         who = f"{placed.reader.value.capitalize()}: {placed.why}."
@@ -288,7 +288,10 @@ def explanation(target_id: int, queryid: int) -> None:
 
 def _cost(suggestion: Suggestion) -> None:
     pairs = (
-        ("Disk", words.byte_size(suggestion.index_bytes) if suggestion.index_bytes else ""),
+        (
+            "Disk freed" if advice.freed_bytes(suggestion) else "Disk",
+            words.byte_size(suggestion.index_bytes) if suggestion.index_bytes else "",
+        ),
         ("Writes", suggestion.write_cost),
         ("Risk", suggestion.risk),
     )

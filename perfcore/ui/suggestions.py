@@ -203,12 +203,17 @@ def _why_empty(reader: Reader, hidden: int) -> str:
     return _EMPTY[reader]
 
 
+def is_to_come(stored: StoredSuggestion) -> bool:
+    """Say whether its gain is still to come, and so a share of the time spent now."""
+    return stored.state in ("open", "snoozed")
+
+
 def _card(stored: StoredSuggestion, of: advice.Shares) -> None:
     """Draw a suggestion in the list: what it is, what it is worth, what can be done."""
     suggestion = stored.suggestion
     with st.container(border=True, gap="xsmall"):
         advice.heading(stored, _buttons)
-        line = advice.head(suggestion, of if stored.state in ("open", "snoozed") else None)
+        line = advice.head(suggestion, of if is_to_come(stored) else {})
         st.markdown(line)
         notes = [decisions.state_words(stored)]
         if suggestion.saved_ms_per_hour <= 0 and suggestion.finding.summary not in line:
@@ -236,7 +241,7 @@ def _open(suggestion_id: str) -> None:
     st.query_params["suggestion"] = suggestion_id
 
 
-def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
+def opened(every: Sequence[StoredSuggestion], suggestion_id: str, of: advice.Shares) -> None:
     """Draw one suggestion in full, with the way back to the list as it was narrowed."""
     st.button(
         "All suggestions", icon=":material/arrow_back:", type="tertiary", key="all_suggestions",
@@ -249,7 +254,7 @@ def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
             "A link goes stale when its target is watched no longer. The list has all others.",
         )
         return
-    chain.show(stored)
+    chain.show(stored, of if is_to_come(stored) else {})
 
 
 def rejected(found: Sequence[StoredRejection]) -> None:
