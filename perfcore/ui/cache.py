@@ -156,7 +156,9 @@ def table(shown: Sequence[Shown]) -> None:
     most = float(rows["waited_s"].max() or 1.0)
     by_endpoint = shown[0].by == ENDPOINTS
     columns = {
-        "name": parts.text("Endpoint" if by_endpoint else "Statement", width=200),
+        "name": parts.text("Endpoint", width=200)
+        if by_endpoint
+        else parts.text("Statement", width=300),
         "service": parts.text("Service", width=75),
         "waited_s": parts.number(
             "Waited", "%,.1f s/h", "Time the application waits for its reads, per hour.", 80
