@@ -99,7 +99,7 @@ def test_endpoints_and_queries_lead_to_their_curves(
         save_replays(connection, seeded.target_id, (statement, endpoint))
     show(app, page, **of)
     (link,) = (e.proto for e in app.get("page_link") if "A cache of its" in e.proto.label)
-    assert "kept for 5 min" in link.label
+    assert "saved per hour" in link.label and "ept for 5 min" in link.help
     assert f"by={'endpoints' if page == 'endpoint' else 'statements'}" in link.query_string
 
 
