@@ -42,5 +42,10 @@ if not replays:
     cache.nothing_replayed(frame.read(read.stream_states, view.range.end - timedelta(hours=1)))
     st.stop()
 with parts.card("What an application cache would save", cache.note(replays), help=cache.REPLAY):
-    cache.table(replays)
-cache.subject(cache.chosen(replays, frame.parameter("subject")))
+    shown = cache.choice(replays)
+    if shown:
+        cache.table(shown)
+    else:
+        st.caption("None of this kind was replayed: no endpoint is known for the reads so far.")
+if shown:
+    cache.subject(cache.chosen(shown, frame.parameter("subject")))

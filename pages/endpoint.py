@@ -7,7 +7,7 @@ import streamlit as st
 from perfcore import charts
 from perfcore.aggregate import endpoints, statements
 from perfcore.store import read
-from perfcore.ui import advice, frame, parts, tables, words
+from perfcore.ui import advice, cache, frame, parts, tables, words
 from perfcore.ui import endpoint as shown
 
 view = frame.view()
@@ -65,6 +65,7 @@ with board.card("Suggestions", "that shorten it", span=2):
         empty="None: no open suggestion speeds up a statement that this endpoint runs.",
         endpoint=name,
     )
+    cache.of_endpoint(service, name)
 
 with parts.card("Statements", "click a row to open it"):
     shown.statements(ran)

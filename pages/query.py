@@ -7,7 +7,7 @@ from perfcore.aggregate import coverage, statements
 from perfcore.aggregate.completeness import query_list_state
 from perfcore.aggregate.plans import plan_history
 from perfcore.store import read
-from perfcore.ui import advice, completeness, frame, parts, query, query_plans, tables
+from perfcore.ui import advice, cache, completeness, frame, parts, query, query_plans, tables
 
 view = frame.view()
 queryid = frame.number_parameter("queryid")
@@ -52,6 +52,7 @@ with board.card("Suggestions"):
     else:
         st.markdown(query.silence(frame.read(read.silences), detail))
     query.advised(detail, frame.read(read.rejections, detail.target_id, detail.fingerprint))
+    cache.of_statement(detail.fingerprint)
 
 query_plans.plans(
     stored,

@@ -474,10 +474,11 @@ def before_after(frame: pd.DataFrame, *, ink: str = GREY, row_height: int = 66) 
 def promised_delivered(frame: pd.DataFrame, *, height: int = 320) -> Figure:
     """Return a point per observation: promised share of time saved against the delivered one.
 
-    Wants columns promised, delivered, low, high (shares, 1 is all of the time), kind, evidence
-    and label. Kinds take colours in their order, the evidence a shape; on the dotted line a
-    promise was kept. What takes half as long again or longer lies on the lower edge. The legend
-    gets its room beside `height`.
+    Wants columns promised, delivered, low, high (shares, 1 is all of the time), kind, evidence,
+    label and place, which a point that is clicked gives back as the last of its data. Kinds
+    take colours in their order, the evidence a shape; on the dotted line a promise was kept.
+    What takes half as long again or longer lies on the lower edge. The legend gets its room
+    beside `height`.
     """
     kinds = sorted(set(frame["kind"]))
     data = [
@@ -536,9 +537,12 @@ def _observed(points: pd.DataFrame, kind: str, evidence: str, colour: str) -> di
             "color": _faded(colour, 0.55),
         },
         "customdata": [
-            [html.escape(_cut(str(label), 80)), delivered, low, high]
-            for label, delivered, low, high in zip(
-                points["label"], values["delivered"], values["low"], values["high"], strict=True
+            [html.escape(_cut(str(label), 80)), delivered, low, high, place]
+            for label, delivered, low, high, place in zip(
+                points["label"],
+                *(values[c].tolist() for c in ("delivered", "low", "high")),
+                points["place"].tolist(),
+                strict=True,
             )
         ],
         "hovertemplate": (

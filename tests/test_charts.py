@@ -203,7 +203,7 @@ def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
     rows = pd.DataFrame(
         [
             {"promised": p, "delivered": d, "low": d - 0.05, "high": d + 0.05, "kind": k,
-             "evidence": e, "label": "SELECT <b>"}
+             "evidence": e, "label": "SELECT <b>", "place": int(10 * p)}
             for p, d, k, e in (
                 (0.9, 0.5, "Seq Scan → Index Scan", "measured"),
                 (0.8, 0.8, "Seq Scan → Index Scan", "proven"),
@@ -217,6 +217,7 @@ def test_promises_lie_below_the_line_as_far_as_they_were_broken() -> None:
     assert [list(t["x"]) for t in points] == [[90.0], [80.0], [70.0]]
     assert [t["y"][0] for t in points] == pytest.approx([50.0, 80.0, -50.0])
     assert points[2]["customdata"][0][1] == pytest.approx(-300.0)
+    assert points[2]["customdata"][0][-1] == 7
     assert points[0]["marker"]["color"] == points[1]["marker"]["color"]
     assert points[0]["marker"]["symbol"] != points[1]["marker"]["symbol"]
     assert points[2]["marker"]["color"] != points[0]["marker"]["color"]

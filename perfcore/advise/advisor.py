@@ -140,6 +140,7 @@ class _Round:
         self.silences: list[Silence] = []
         self.out_of_time = False
         self.asked: list[Asked] = []
+        self.rewrite_plans: dict[str, SuggestionPlans] = {}  # by suggestion_id
 
     def run(
         self,
@@ -190,7 +191,7 @@ class _Round:
             stopped_early=self.out_of_time or selection.stopped_early,
             planner=self.planner.name,
             note=self.planner.advisory,
-            plans=tuple(indexes.plans.values()),
+            plans=(*indexes.plans.values(), *self.rewrite_plans.values()),
             rejections=indexes.rejections(),
             saved_ms_per_hour=selection.saved_ms_per_hour,
             bound_ms_per_hour=selection.bound_ms_per_hour,
@@ -343,8 +344,9 @@ class _Round:
 
     def _other_suggestions(self) -> list[Suggestion]:
         remedies = Remedies(
-            self.book, self.catalog, self.writes, self.endpoints, self.options, self.server
-        )
+            self.book, self.catalog, self.writes, self.endpoints, self.options, self.server,
+            self.rewrite_plans,
+        )  # fmt: skip
         found: list[Suggestion] = []
         for read in self.reads:
             if read.shape is not None and read.shape.command == "select":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from perfcore.advise import caching
-from perfcore.advise.caching import CacheCurves, CachePoint, Replay, change_instants
+from perfcore.advise.caching import CacheCurves, CachePoint, CacheShare, Replay, change_instants
 from perfcore.advise.gains import endpoint_gains, gain_of, short
 from perfcore.advise.identity import suggestion_id
 from perfcore.advise.statement import StatementShape, Unparsable, read_statement
@@ -16,8 +16,10 @@ from perfcore.advise.workload import Endpoints, Options, Writes
 from perfcore.store.read_streams import Floats, References, ReferenceStream
 from perfcore.types import (
     Catalog,
+    EndpointGain,
     Evidence,
     Finding,
+    StatementGain,
     Suggestion,
     WorkloadStatement,
 )
@@ -48,6 +50,26 @@ _NO_STREAM = (
 
 
 @dataclass(frozen=True, slots=True)
+class CachedStatement:
+    """One of the statements of an endpoint, before the cache that is suggested for it."""
+
+    text: str
+    fingerprint: int
+    queryid: int | None
+    reads_per_hour: float  # of the endpoint
+    total_ms_per_hour: float  # that the endpoint waits for it
+    hit_rate: float
+    saved_ms_per_hour: float
+    reason: str  # why its answers are not kept, empty where they are
+    changes_per_hour: float = 0.0
+    fastest_table: str = ""  # of those that it reads, the one whose writes change it most often
+
+    @property
+    def is_kept(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
 class CacheReplay:
     """What the replay says of a statement, or of all reads of an endpoint."""
 
@@ -62,6 +84,9 @@ class CacheReplay:
     entry_bytes: int | None = None  # of one answer with its key, by the columns' mean widths
     endpoints: tuple[str, ...] = ()  # that ran it
     tables: tuple[str, ...] = ()  # whose writes change its answers
+    fastest_table: str = ""  # the one of them that changes most often: it bounds the TTL
+    fastest_changes_per_hour: float = 0.0
+    statements: tuple[CachedStatement, ...] = ()  # of an endpoint, the dearest first
     curves: CacheCurves | None = None  # None: it is never to be kept, or too little was seen
 
 
@@ -113,8 +138,12 @@ class _Round:
     unseen_writes: UnseenWrites
     is_over: Callable[[], bool] = lambda: False
     changes: dict[int, Floats] = field(default_factory=dict)  # by fingerprint, as replayed
+    fastest: dict[int, tuple[str, float]] = field(default_factory=dict)  # table, changes an hour
+    left_out: dict[int, str] = field(default_factory=dict)  # by fingerprint: why nothing is kept
+    own: dict[int, str] = field(default_factory=dict)  # by fingerprint: suggested for it alone
 
     def run(self) -> CacheAdvice:
+        self.by_fingerprint = {s.fingerprint: s for s in self.workload}
         self.shapes = {s.fingerprint: self._shape(s) for s in self.workload if self._is_seen(s)}
         self.spent_ms = self._spent_ms()
         statements = [
@@ -127,7 +156,10 @@ class _Round:
             replays.append(replay)
             if replay.is_suggested and replay.curves and replay.curves.best:
                 suggestions.append(self._suggestion(statement, replay, replay.curves.best))
-        return CacheAdvice(tuple(suggestions), (*replays, *self._endpoints()))
+                self.own[statement.fingerprint] = suggestions[-1].suggestion_id
+        endpoints = self._endpoints()
+        suggestions += [s for r in endpoints if (s := self._for_endpoint(r)) is not None]
+        return CacheAdvice(tuple(suggestions), (*replays, *endpoints))
 
     def _reads(self, statement: WorkloadStatement) -> bool:
         """Say whether it reads anything: version() and its like are nobody's concern."""
@@ -167,17 +199,27 @@ class _Round:
         never = _never(statement, shape)
         reason = never or self._too_little(fp, mine) or self._too_late()
         if reason or shape is None:
+            self.left_out[fp] = reason
             return replace(base, reason=reason, is_judged=bool(never))
-        self.changes[fp] = self._changes(shape)
+        by_table = self._changes(shape)
+        self.changes[fp] = change_instants(
+            list(by_table.values()), self.stream.start_s, self.stream.end_s
+        )
+        table, times = max(
+            ((t, float(len(at))) for t, at in by_table.items()), key=lambda f: (f[1], f[0])
+        )
+        self.fastest[fp] = (table, self._per_hour(times)) if times else ("", 0.0)
         curves = Replay(
             mine, {fp: self.stream.calls[fp]}, {fp: self.changes[fp]}, self.stream.span_s
         ).curves()
-        reason = self._not_worth_it(curves)
+        reason = self._not_worth_it(curves, self.fastest[fp])
         return replace(
             base,
             reason=reason or _worth(curves),
             is_suggested=not reason,
             is_judged=True,
+            fastest_table=self.fastest[fp][0],
+            fastest_changes_per_hour=self.fastest[fp][1],
             entry_bytes=self._entry_bytes(statement, shape),
             tables=tuple(sorted({u.qualified_name for u in shape.uses})),
             curves=curves,
@@ -201,16 +243,19 @@ class _Round:
     def _too_late(self) -> str:
         return "the round's time was over before it was its turn" if self.is_over() else ""
 
-    def _changes(self, shape: StatementShape) -> Floats:
-        """Return when the results of a read may have changed."""
-        tables = {u.qualified_name for u in shape.uses}
-        writes: list[Floats] = []
+    def _changes(self, shape: StatementShape) -> dict[str, Floats]:
+        """Return when writes to each of its tables may have changed the results of a read."""
+        found: dict[str, list[Floats]] = {u.qualified_name: [] for u in shape.uses}
         for fp, instants in self.stream.writes.items():
             writer = self.shapes.get(fp)
-            if writer is not None and _changes_what(writer, shape):
-                writes.append(instants)
-        writes += [self._unseen(table) for table in tables]
-        return change_instants(writes, self.stream.start_s, self.stream.end_s)
+            for table in _changed_tables(writer, shape) if writer is not None else ():
+                found[table].append(instants)
+        return {
+            table: change_instants(
+                [*writes, self._unseen(table)], self.stream.start_s, self.stream.end_s
+            )
+            for table, writes in found.items()
+        }
 
     def _unseen(self, table: str) -> Floats:
         """Return instants for the writes that the server counted where no hook saw one."""
@@ -220,19 +265,17 @@ class _Round:
         ]  # fmt: skip
         return caching.unseen_instants(seen, self.unseen_writes.get(table, ()))
 
-    def _not_worth_it(self, curves: CacheCurves) -> str:
+    def _not_worth_it(self, curves: CacheCurves, fastest: tuple[str, float]) -> str:
         best = curves.best
-        longest_s = curves.longest_ttl_s or 0.0
-        most = max((p.hit_rate for p in curves.by_ttl if p.ttl_s <= longest_s), default=0.0)
         if curves.longest_ttl_s is None:
             return "the stream is too short to judge any TTL"
-        if most < MIN_HIT_RATE:
+        if curves.most_repeated < MIN_HIT_RATE:
             return (
-                f"its parameters seldom come again: kept for {seconds(longest_s)}, an answer would "
-                f"serve {100 * most:.0f} % of its reads"
+                f"its parameters seldom come again: kept for {seconds(curves.longest_ttl_s)}, an "
+                f"answer would serve {100 * curves.most_repeated:.0f} % of its reads"
             )
         if best is None or best.hit_rate < MIN_HIT_RATE:
-            return _too_busy(curves)
+            return _too_busy(curves, fastest)
         if best.saved_ms_per_hour < caching.MIN_MS_PER_HOUR:
             return (
                 f"a cache would save {best.saved_ms_per_hour / 1000:,.1f} s an hour, under the "
@@ -275,8 +318,14 @@ class _Round:
         fps = [int(fp) for fp in sorted(set(mine.fingerprint.tolist()))]
         reads = {fp: float((mine.calls * mine.weight)[mine.fingerprint == fp].sum()) for fp in fps}
         able = [fp for fp in fps if fp in self.changes]
+        table, changes = max(
+            (self.fastest[fp] for fp in able), key=lambda f: (f[1], f[0]), default=("", 0.0)
+        )
+        base = replace(base, fastest_table=table, fastest_changes_per_hour=changes)
+        spent = {fp: self._spent_by(mine, fp) for fp in fps}
         if reason := self._too_late() if able else _NOTHING_TO_KEEP:
-            return replace(base, reason=reason)
+            shares = [CacheShare(fp, reads[fp], 0.0, 0.0, is_kept=False) for fp in fps]
+            return replace(base, reason=reason, statements=self._parts(shares, spent, 0.0))
         curves = Replay(
             mine,
             reads,
@@ -285,20 +334,63 @@ class _Round:
             is_endpoint=True,
             never=frozenset(fps) - frozenset(able),
         ).curves()
-        reason = self._not_worth_it(curves)
+        reason = self._not_worth_it(curves, (table, changes))
+        shown = curves.best or curves.by_ttl[0]
         return replace(
             base,
             reason=reason or _worth(curves),
             is_suggested=not reason,
             is_judged=True,
             endpoints=(endpoint,),
+            tables=tuple(sorted({t for fp in able for t in self._tables(fp)})),
+            statements=self._parts(curves.shares, spent, shown.ttl_s),
             curves=curves,
         )
+
+    def _spent_by(self, mine: References, fp: int) -> float:
+        return float((mine.duration_ms * mine.weight)[mine.fingerprint == fp].sum())
+
+    def _tables(self, fp: int) -> set[str]:
+        shape = self.shapes.get(fp)
+        return {u.qualified_name for u in shape.uses} if shape else set()
+
+    def _parts(
+        self, shares: Iterable[CacheShare], spent_ms: Mapping[int, float], ttl_s: float
+    ) -> tuple[CachedStatement, ...]:
+        """Return the statements of an endpoint with what the cache does to each."""
+        found = []
+        for share in shares:
+            fp = share.fingerprint
+            known = self.by_fingerprint.get(fp)
+            table, changes = self.fastest.get(fp, ("", 0.0))
+            found.append(
+                CachedStatement(
+                    text=known.text if known else "",
+                    fingerprint=fp,
+                    queryid=known.queryid if known else None,
+                    reads_per_hour=self._per_hour(share.reads),
+                    total_ms_per_hour=self._per_hour(spent_ms[fp]),
+                    hit_rate=share.hit_rate,
+                    saved_ms_per_hour=share.saved_ms_per_hour,
+                    reason="" if share.is_kept else self._why_not_kept(fp, ttl_s),
+                    changes_per_hour=changes,
+                    fastest_table=table,
+                )
+            )
+        return tuple(sorted(found, key=lambda s: (-s.total_ms_per_hour, s.fingerprint)))
+
+    def _why_not_kept(self, fp: int, ttl_s: float) -> str:
+        if fp in self.left_out:
+            return self.left_out[fp]
+        if fp in self.fastest:
+            table, changes = self.fastest[fp]
+            return f"{table} changes {_every(changes)}, faster than a TTL of {seconds(ttl_s)}"
+        return "it runs in another database, or takes too little time to be looked at"
 
     def _per_hour(self, spent_ms: float) -> float:
         return spent_ms * 3600.0 / self.stream.span_s if self.stream.span_s else 0.0
 
-    # The suggestion
+    # The suggestions
 
     def _suggestion(
         self, statement: WorkloadStatement, replay: CacheReplay, best: CachePoint
@@ -321,24 +413,90 @@ class _Round:
             risk=staleness(curves, best),
             statements=(gain,),
             endpoints=endpoint_gains(self.endpoints, (gain,)),
-            caveats=tuple(_caveats(statement, replay, curves, best)),
-            verify=(
-                "The statement's calls an hour fall to the misses: see its page, and the hit rate "
-                "that the cache itself counts."
-            ),
+            caveats=tuple(_caveats(statement.text, replay, curves)),
+            verify=_VERIFY,
         )
 
+    def _for_endpoint(self, replay: CacheReplay) -> Suggestion | None:
+        """Return what to keep for an endpoint beyond what is suggested for single statements.
 
-def _changes_what(writer: StatementShape, reader: StatementShape) -> bool:
-    """Say whether a write may change what a read returns."""
+        Answers that are each worth too little to be kept may be worth it together.
+        """
+        curves, best = replay.curves, replay.curves.best if replay.curves else None
+        parts = [s for s in replay.statements if s.is_kept and s.fingerprint not in self.own]
+        saved_ms = sum(s.saved_ms_per_hour for s in parts)
+        if not replay.is_suggested or curves is None or best is None:
+            return None
+        if saved_ms < caching.MIN_MS_PER_HOUR:
+            return None
+        gains = tuple(self._gain_within(s) for s in parts if s.saved_ms_per_hour > 0)
+        others = len(replay.statements) - len(gains)
+        also = (
+            f" {others} of its {len(replay.statements)} statements are left out: they change "
+            "faster, must not be kept, or have a suggestion of their own."
+            if others
+            else ""
+        )
+        several = "answer" if len(gains) == 1 else f"answers of {len(gains)} statements"
+        return Suggestion(
+            suggestion_id=suggestion_id(
+                self.options.target_id, "cache", f"cache/{replay.service}/{replay.name}"
+            ),
+            target_id=self.options.target_id,
+            kind="cache",
+            title=f"Keep the {several} in {replay.name} for {seconds(best.ttl_s)}",
+            reason=_reason(curves, best) + also,
+            finding=_finding(curves, best, replay),
+            evidence=Evidence.ESTIMATED,
+            saved_ms_per_hour=sum(g.saved_ms_per_hour for g in gains),
+            risk=staleness(curves, best),
+            statements=gains,
+            endpoints=self._endpoint_gain(replay, parts),
+            caveats=tuple(_caveats(" ".join(s.text for s in parts), replay, curves)),
+            verify=_VERIFY,
+        )
+
+    def _gain_within(self, part: CachedStatement) -> StatementGain:
+        """Return a statement's gain where only one endpoint's reads of it are kept."""
+        statement = self.by_fingerprint[part.fingerprint]
+        of_endpoint = part.reads_per_hour / max(
+            self._per_hour(self.stream.calls[part.fingerprint]), part.reads_per_hour
+        )
+        mean = statement.mean_exec_time_ms
+        return gain_of(statement, 1.0, 1.0, mean * (1 - part.hit_rate * of_endpoint))
+
+    def _endpoint_gain(
+        self, replay: CacheReplay, parts: Sequence[CachedStatement]
+    ) -> tuple[EndpointGain, ...]:
+        saved_ms, requests = 0.0, 0.0
+        for part in parts:
+            mean = self.by_fingerprint[part.fingerprint].mean_exec_time_ms
+            for use in self.endpoints.get(part.fingerprint, ()):
+                if (use.service, use.endpoint) == (replay.service, replay.name):
+                    saved_ms += mean * part.hit_rate * use.calls_per_request
+                    requests = max(requests, use.requests_per_hour)
+        if not requests:
+            return ()
+        return (EndpointGain(replay.service, replay.name, saved_ms, requests),)
+
+
+_VERIFY = (
+    "The statement's calls an hour fall to the misses: see its page, and the hit rate that the "
+    "cache itself counts."
+)
+
+
+def _changed_tables(writer: StatementShape, reader: StatementShape) -> set[str]:
+    """Return the tables of a read in which a write may change what the read returns."""
     if not writer.written_table:
         written = {u.qualified_name for u in writer.uses}
-        return any(u.qualified_name in written for u in reader.uses)
-    uses = reader.uses_of(writer.written_table)
-    if writer.command != "update" or not writer.written_columns:
-        return bool(uses)
-    changed = set(writer.written_columns)
-    return any(u.reads_all_columns or changed & set(u.columns) for u in uses)
+        return written & {u.qualified_name for u in reader.uses}
+    changed = set(writer.written_columns) if writer.command == "update" else set()
+    return {
+        use.qualified_name
+        for use in reader.uses_of(writer.written_table)
+        if not changed or use.reads_all_columns or changed & set(use.columns)
+    }
 
 
 def _never(statement: WorkloadStatement, shape: StatementShape | None) -> str:
@@ -357,12 +515,17 @@ def _never(statement: WorkloadStatement, shape: StatementShape | None) -> str:
     return ""
 
 
-def _too_busy(curves: CacheCurves) -> str:
-    every = 3600.0 / curves.changes_per_hour if curves.changes_per_hour else 0.0
+def _too_busy(curves: CacheCurves, fastest: tuple[str, float]) -> str:
+    table, changes = fastest
     return (
-        f"its results may change every {seconds(every)} (writes to its tables), and no TTL shorter "
-        "than that serves enough of its reads a true answer"
+        f"its results may change {_every(curves.changes_per_hour)} (writes to its tables, most "
+        f"often to {table}, {_every(changes)}), and no TTL shorter than that serves enough of its "
+        "reads a true answer"
     )
+
+
+def _every(changes_per_hour: float) -> str:
+    return f"every {seconds(3600 / changes_per_hour)}" if changes_per_hour else "never"
 
 
 def _worth(curves: CacheCurves) -> str:
@@ -375,17 +538,23 @@ def _worth(curves: CacheCurves) -> str:
 
 
 def _reason(curves: CacheCurves, best: CachePoint) -> str:
-    changes = (
-        f"What it reads may change every {seconds(3600 / curves.changes_per_hour)}, slower than "
-        "that."
-        if curves.changes_per_hour
-        else "Nothing that it reads was written meanwhile."
+    if not curves.changes_per_hour:
+        changes = "Nothing that it reads was written meanwhile."
+    elif len(curves.shares) > 1:
+        changes = "Only results that change slower than that are kept."
+    else:
+        changes = f"What it reads may change {_every(curves.changes_per_hour)}, slower than that."
+    asked = (
+        "all with the same parameters"
+        if curves.keys <= 1
+        else f"with {curves.keys:,} different parameters"
     )
+    size = "one entry is" if best.entries == 1 else f"{_entries(best)} are"
+    limit = "" if best.entries is None else f", and {size} nearly as good as no limit"
     return (
         f"Its last {curves.span_s / 60:,.0f} minutes were replayed through a cache that starts "
-        f"empty: {curves.reads:,} reads with {curves.keys:,} different parameters. A TTL of "
-        f"{seconds(best.ttl_s)} saves nearly as much as any that may be, and {_entries(best)} are "
-        f"nearly as good as no limit. {changes}"
+        f"empty: {curves.reads:,} reads, {asked}. A TTL of {seconds(best.ttl_s)} saves nearly as "
+        f"much as the longest that its writes allow{limit}. {changes}"
     )
 
 
@@ -398,8 +567,8 @@ def _finding(curves: CacheCurves, best: CachePoint, replay: CacheReplay) -> Find
         (
             ("TTL", seconds(best.ttl_s)),
             ("size", _entries(best) + (f", about {size}" if size else "")),
-            ("hit rate of a cache that all processes share", f"{100 * best.hit_rate:.1f} %"),
-            ("of one in each process", f"{100 * curves.per_process_hit_rate:.1f} %"),
+            ("hit rate, one cache for all processes", f"{100 * best.hit_rate:.1f} %"),
+            ("hit rate, a cache in each process", f"{100 * curves.per_process_hit_rate:.1f} %"),
             (
                 "waiting saved in the application",
                 f"{best.saved_ms_per_hour / 1000:,.1f} of "
@@ -427,24 +596,23 @@ def staleness(curves: CacheCurves, best: CachePoint) -> str:
     )
 
 
-def _caveats(
-    statement: WorkloadStatement, replay: CacheReplay, curves: CacheCurves, best: CachePoint
-) -> Iterable[str]:
-    yield staleness(curves, best)
+def _caveats(text: str, replay: CacheReplay, curves: CacheCurves) -> Iterable[str]:
     if curves.changes_per_hour:
         tables = ", ".join(replay.tables)
         yield (
             f"Each write to {tables} is taken to change every answer. Dropping entries when the "
             "application writes makes them true again at once."
         )
-    if _CLOCK.search(statement.text):
+    if _CLOCK.search(text):
         yield "It asks for the time: what the clock alone would change is late by up to the TTL."
     yield "A transaction that goes on to write what it read must not read it from a cache."
-    yield "It is counted as dear as it is today: where an index makes it faster, less is saved."
+    yield "Reckoned with its time of today: where an index makes it faster, a cache saves less."
 
 
 def _entries(best: CachePoint) -> str:
-    return "no limit" if best.entries is None else f"{best.entries:,} entries"
+    if best.entries is None:
+        return "no limit"
+    return "1 entry" if best.entries == 1 else f"{best.entries:,} entries"
 
 
 def _megabytes(entry_bytes: int, best: CachePoint, curves: CacheCurves) -> str:

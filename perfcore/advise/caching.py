@@ -13,7 +13,7 @@ Writes to a statement's tables make its answers stale; each is taken to change a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,17 @@ class CachePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheShare:
+    """What one cache does to one of the statements before it."""
+
+    fingerprint: int
+    reads: float  # executions
+    hit_rate: float  # of its own reads; 0 where its answers are not kept
+    saved_ms_per_hour: float
+    is_kept: bool  # its results change no more often than once a TTL
+
+
+@dataclass(frozen=True, slots=True)
 class CacheCurves:
     """What a cache would do to the reads of a statement or an endpoint."""
 
@@ -63,6 +74,8 @@ class CacheCurves:
     best: CachePoint | None = None
     per_process_hit_rate: float = 0.0  # of the best, were it in each process's own memory
     longest_ttl_s: float | None = None  # of which enough was seen
+    most_repeated: float = 0.0  # the hit rate of that TTL, had nothing been written
+    shares: tuple[CacheShare, ...] = ()  # of the best, or of the shortest TTL
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +197,8 @@ class Replay:
         by_entries = tuple(
             self.point(groups, ttl_s, entries, distances) for entries in _sizes(keys)
         )
+        best = _smallest_cache(chosen, by_entries)
+        shown = best or by_ttl[0]
         return CacheCurves(
             reads=round(sum(self.reads.values())),
             references=len(refs),
@@ -191,12 +206,16 @@ class Replay:
             keys=round(keys),
             span_s=self.span_s,
             total_ms_per_hour=self._total_ms_per_hour(),
-            changes_per_hour=sum(map(len, self.changes.values())) * self._per_hour,
+            changes_per_hour=len(self._every_change()) * self._per_hour,
             by_ttl=by_ttl,
             by_entries=by_entries,
-            best=_smallest_cache(chosen, by_entries),
+            best=best,
             per_process_hit_rate=self._per_process(chosen),
             longest_ttl_s=longest_s,
+            most_repeated=self._repeated(groups, longest_s),
+            shares=tuple(
+                found.share for found in self._each(groups, shown.ttl_s, shown.entries, distances)
+            ),
         )
 
     def point(
@@ -207,6 +226,30 @@ class Replay:
         distances: Floats | None = None,
     ) -> CachePoint:
         """Return what one cache does; `distances` are of the grouped references."""
+        found = self._each(groups, ttl_s, entries, distances)
+        sampled = sum(f.sampled_hits for f in found)
+        stale = sum(f.stale_hits for f in found)
+        stale_share = stale / sampled if sampled else 0.0
+        reads = sum(f.share.reads for f in found)
+        return CachePoint(
+            ttl_s,
+            entries,
+            sum(f.hits for f in found) / reads if reads else 0.0,
+            sum(f.share.saved_ms_per_hour for f in found),
+            stale_share,
+            sum(f.stale_age for f in found) / stale if stale else 0.0,
+            stale_share <= MAX_STALE_SHARE
+            and (self.is_endpoint or all(self._is_slower(fp, ttl_s) for fp in self.reads)),
+        )
+
+    def _each(
+        self, groups: _Groups, ttl_s: float, entries: int | None, distances: Floats | None
+    ) -> list[_Found]:
+        """Return what one cache does to each statement.
+
+        Misses are counted against all reads: a key that is read very often and was left out, or
+        kept by chance, then bends nothing (the correction of SHARDS).
+        """
         forced = None if entries is None or distances is None else distances >= entries
         filled = misses(groups, ttl_s, forced)
         refs, order = self.references, groups.order
@@ -214,25 +257,40 @@ class Replay:
         weight, calls = refs.weight[order], refs.calls[order]
         hits = weight * (calls - filled)
         spent_ms = refs.duration_ms[order] / calls
-        found = _Found()
+        found = []
         for fp, reads in self.reads.items():
             mine = refs.fingerprint[order] == fp
             if not mine.any() or (self.is_endpoint and not self._is_slower(fp, ttl_s)):
+                found.append(_Found(CacheShare(fp, reads, 0.0, 0.0, is_kept=False)))
                 continue
-            share = _stale(self.changes.get(fp), groups.at_s[mine], fill_at[mine], filled[mine])
-            found.add(reads, float(weight[mine & filled].sum()), hits[mine], spent_ms[mine], share)
-        stale_share = found.stale / found.sampled_hits if found.sampled_hits else 0.0
-        every = sum(self.reads.values())
-        return CachePoint(
-            ttl_s,
-            entries,
-            found.hits / every if every else 0.0,
-            found.saved_ms * self._per_hour,
-            stale_share,
-            found.stale_age / found.stale if found.stale else 0.0,
-            stale_share <= MAX_STALE_SHARE
-            and (self.is_endpoint or all(self._is_slower(fp, ttl_s) for fp in self.reads)),
-        )
+            sampled = float(hits[mine].sum())
+            missed = float(weight[mine & filled].sum())
+            every = min(max(reads - missed, 0.0), reads) if sampled else 0.0
+            saved_ms = every * float(hits[mine] @ spent_ms[mine]) / sampled if sampled else 0.0
+            stale_s = _stale(self.changes.get(fp), groups.at_s[mine], fill_at[mine], filled[mine])
+            share = CacheShare(
+                fp, reads, every / reads if reads else 0.0, saved_ms * self._per_hour, is_kept=True
+            )
+            found.append(
+                _Found(
+                    share,
+                    hits=every,
+                    sampled_hits=sampled,
+                    stale_hits=float(hits[mine][stale_s > 0].sum()),
+                    stale_age=float(hits[mine] @ stale_s),
+                )
+            )
+        return found
+
+    def _repeated(self, groups: _Groups, ttl_s: float | None) -> float:
+        """Return the hit rate of a cache that never has to forget for a write."""
+        if ttl_s is None:
+            return 0.0
+        return replace(self, changes={}).point(groups, ttl_s).hit_rate
+
+    def _every_change(self) -> Floats:
+        """Return the changes of all statements, a write that changes several as one."""
+        return change_instants(list(self.changes.values()), -np.inf, np.inf)
 
     def _is_slower(self, fp: int, ttl_s: float) -> bool:
         """Say whether the statement's results change no more often than once a TTL."""
@@ -262,31 +320,15 @@ class Replay:
         return 3600.0 / self.span_s if self.span_s > 0 else 0.0
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Found:
-    """Sums over the statements before a cache."""
+    """A statement's share with the sums that a point is made of."""
 
-    hits: float = 0.0
-    sampled_hits: float = 0.0
-    saved_ms: float = 0.0
-    stale: float = 0.0
-    stale_age: float = 0.0
-
-    def add(
-        self, reads: float, missed: float, hits: Floats, spent_ms: Floats, stale_s: Floats
-    ) -> None:
-        """Add a statement; `stale_s` is how stale each of its reads was, 0 for those that were not.
-
-        Misses are counted against all reads: a key that is read very often and was left out, or
-        kept by chance, then bends nothing (the correction of SHARDS).
-        """
-        sampled = float(hits.sum())
-        all_hits = min(max(reads - missed, 0.0), reads)
-        self.sampled_hits += sampled
-        self.hits += all_hits if sampled else 0.0
-        self.saved_ms += all_hits * float(hits @ spent_ms) / sampled if sampled else 0.0
-        self.stale += float(hits[stale_s > 0].sum())
-        self.stale_age += float(hits @ stale_s)
+    share: CacheShare
+    hits: float = 0.0  # of all reads
+    sampled_hits: float = 0.0  # of those that were replayed
+    stale_hits: float = 0.0
+    stale_age: float = 0.0  # s, of all stale hits together
 
 
 def _stale(changes: Floats | None, at_s: Floats, fill_at: Floats, filled: Bools) -> Floats:

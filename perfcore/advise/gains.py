@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perfcore.advise.workload import Endpoints, Options
+from perfcore.gist import gist
 from perfcore.types import EndpointGain, StatementGain, WorkloadStatement
 
 
@@ -62,6 +63,5 @@ def too_fast(statement: WorkloadStatement, options: Options) -> str:
 
 
 def short(text: str) -> str:
-    """Return the first sixty letters of a statement on one line."""
-    words = " ".join(text.split())
-    return words if len(words) <= 60 else words[:57] + "..."
+    """Return what tells a statement from others, on one line of sixty letters at most."""
+    return gist(text, 60)

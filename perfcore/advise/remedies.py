@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perfcore.advise import findings
 from perfcore.advise.cache_advice import guesses
@@ -24,6 +24,7 @@ from perfcore.types import (
     Finding,
     StatementGain,
     Suggestion,
+    SuggestionPlans,
     WorkloadStatement,
 )
 
@@ -40,6 +41,7 @@ class Remedies:
     endpoints: Endpoints
     options: Options
     server: ServerState | None = None
+    plans: dict[str, SuggestionPlans] = field(default_factory=dict)  # by suggestion_id
 
     def for_statement(
         self, statement: WorkloadStatement, shape: StatementShape
@@ -52,7 +54,7 @@ class Remedies:
         if self.options.is_timed:
             yield from guesses(statement, shape, self.writes, self.endpoints, self.options)
         yield from self._spill(statement)
-        advice = RewriteAdvice(self.book, self.catalog, self.endpoints, self.options)
+        advice = RewriteAdvice(self.book, self.catalog, self.endpoints, self.options, self.plans)
         yield from advice.for_statement(statement, shape)
 
     def _repeated(self, statement: WorkloadStatement) -> list[Suggestion]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from perfcore.advise.candidates import propose, rows_of
 from perfcore.advise.costs import CostBook
@@ -21,6 +21,7 @@ from perfcore.types import (
     Finding,
     IndexDefinition,
     Suggestion,
+    SuggestionPlans,
     WorkloadStatement,
 )
 
@@ -59,6 +60,7 @@ class RewriteAdvice:
     catalog: Catalog
     endpoints: Endpoints
     options: Options
+    plans: dict[str, SuggestionPlans] = field(default_factory=dict)  # by suggestion_id
 
     def for_statement(
         self, statement: WorkloadStatement, shape: StatementShape
@@ -175,10 +177,12 @@ class RewriteAdvice:
         after_ms = max(self.options.floor_ms, mean * (1 - offer.saved_share))
         gain = gain_of(statement, offer.cost_before, offer.cost_after, min(mean, after_ms))
         sizes = [self.book.index_bytes(i) or 0 for i in offer.indexes]
+        identity = suggestion_id(
+            self.options.target_id, "rewrite", f"{rewrite.rule}/{statement.fingerprint}"
+        )
+        self._keep_plans(identity, statement, offer)
         return Suggestion(
-            suggestion_id=suggestion_id(
-                self.options.target_id, "rewrite", f"{rewrite.rule}/{statement.fingerprint}"
-            ),
+            suggestion_id=identity,
             target_id=self.options.target_id,
             kind="rewrite",
             title=rewrite.title,
@@ -201,6 +205,17 @@ class RewriteAdvice:
             ),
             plan_change=f"rewrite: {rewrite.rule}" if offer.is_priced else "",
         )
+
+    def _keep_plans(self, identity: str, statement: WorkloadStatement, offer: _Offer) -> None:
+        """Keep the plans that the costs come from, where both stand on things as they are."""
+        if not offer.is_priced or offer.cost_now:
+            return
+        old, new = self._texts(statement, offer.rewrite)
+        before, after = self.book.plan(old), self.book.plan(new, offer.indexes)
+        if before is not None and after is not None:
+            self.plans[identity] = SuggestionPlans(
+                identity, statement.fingerprint, old, before.document, after.document
+            )
 
     def _advisory(self) -> tuple[str, ...]:
         return (self.book.planner.advisory,) if self.book.planner.advisory else ()

@@ -9,12 +9,12 @@ import streamlit as st
 
 from perfcore import charts
 from perfcore.advise.calibration import Calibration, Kind, Observation, calibrate
-from perfcore.store.read import DeliveredGain
+from perfcore.store.read import DeliveredGain, StoredTrial
 from perfcore.types import ConfidenceInterval
 from perfcore.ui import frame, parts, words
 
 
-def section(gains: Sequence[DeliveredGain]) -> None:
+def section(gains: Sequence[DeliveredGain], trials: Sequence[StoredTrial]) -> None:
     """Draw promised against delivered, or say how there comes to be something to draw."""
     targets = dict(sorted({(g.target_id, g.target) for g in gains}))
     known = [calibrate(gains, target_id) for target_id in targets]
@@ -27,18 +27,71 @@ def section(gains: Sequence[DeliveredGain]) -> None:
         )
         frame.link("index_lab", "Index lab", icon=":material/science:")
         return
+    several = len(targets) > 1
+    seen, chosen = known[0].observations, frame.parameter("plan_change")
     board = parts.Board(2, least_width_px=420)
-    with board.card("Promised and delivered", "one point is an index on a statement", help=_HELP):
-        seen = _points(known[0].observations, several=len(targets) > 1)
-        parts.chart(charts.promised_delivered(seen), "Promised and delivered share of time saved")
-    with board.card("By what becomes of the plan", "medians"):
+    with board.card("Promised and delivered", "click a point to open it", help=_HELP):
+        parts.pointed_chart(
+            charts.promised_delivered(_points(seen, several=several)),
+            "Promised and delivered share of time saved",
+            key="promises",
+            opens=lambda data: _open(seen[int(data[-1])], trials),
+        )
+    with board.card("By what becomes of the plan", "medians · click a row to narrow the list"):
         rows = [_row(k, targets[c.target_id]) for c in known for k in _own(c)]
-        shown = {k: v for k, v in _COLUMNS.items() if k != "target" or len(targets) > 1}
-        parts.table(pd.DataFrame(rows), shown, key="calibration")
+        shown = {k: v for k, v in _COLUMNS.items() if k != "target" or several}
+        parts.table(
+            pd.DataFrame(rows), shown, key="calibration",
+            opens=lambda row: st.query_params.update(plan_change=row["kind"]),
+        )  # fmt: skip
         st.caption(
             "A suggestion's time saved is multiplied by “Counted at”. It starts at 100 % and "
             "follows what is delivered, the closer the more was seen."
         )
+    with parts.card("Each promise", "click a row to open its change or its test"):
+        if chosen:
+            st.button(
+                f"Only {chosen}: show all", icon=":material/close:", type="tertiary",
+                key="all_promises", on_click=frame.drop_parameters, args=("plan_change",),
+            )  # fmt: skip
+        each([o for o in seen if arrow(o.plan_change) == chosen] if chosen else seen, trials,
+             several=several)  # fmt: skip
+
+
+def each(
+    observations: Sequence[Observation],
+    trials: Sequence[StoredTrial],
+    *,
+    several: bool = False,
+    key: str = "each_promise",
+) -> None:
+    """List what was promised and delivered; a row leads to the change or test that shows it."""
+    if not observations:
+        st.caption("Nothing of this kind was measured or proven yet.")
+        return
+    parts.table(
+        _points(observations, several=several).assign(
+            promised=[100 * o.promised for o in observations],
+            delivered=[100 * o.delivered for o in observations],
+            interval=[f"{100 * o.low:.0f} to {100 * o.high:.0f} %" for o in observations],
+        ),
+        _EACH,
+        key=key,
+        opens=lambda row: _open(observations[int(row["place"])], trials),
+        max_rows=8,
+    )
+
+
+def _open(observation: Observation, trials: Sequence[StoredTrial]) -> None:
+    """Go to what an observation stands for: its change, else its trial."""
+    if observation.change_id is not None:
+        frame.open_page("ledger", change=observation.change_id)
+        return
+    trial = next((t for t in trials if t.trial_id == observation.trial_id), None)
+    if trial is None:
+        st.toast("Its test is kept no longer.")
+        return
+    frame.open_page("index_lab", suggestion=trial.suggestion_id, trial=trial.trial_id)
 
 
 def _own(calibration: Calibration) -> list[Kind]:
@@ -57,8 +110,9 @@ def _points(observations: Sequence[Observation], *, several: bool) -> pd.DataFra
                 "kind": arrow(o.plan_change),
                 "evidence": o.evidence.value,
                 "label": (f"{o.target}: " if several else "") + words.gist(o.text or "?", 80),
+                "place": place,
             }
-            for o in observations
+            for place, o in enumerate(observations)
         ]
     )
 
@@ -131,4 +185,12 @@ _COLUMNS = {
         "was seen; what live traffic proved counts twice.",
         width=84,
     ),
+}
+_EACH = {
+    "label": parts.text("Statement", width=330),
+    "kind": parts.text("Plan change", width=210),
+    "evidence": parts.text("Evidence", "Measured in the lab, or proven by live traffic.", 85),
+    "promised": parts.number("Promised", "%.0f %%", "Less cost, by the planner.", 80),
+    "delivered": parts.number("Delivered", "%.0f %%", "Less time, by the clock.", 80),
+    "interval": parts.text("Interval", "95 % interval of what was delivered.", 110),
 }

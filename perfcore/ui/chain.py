@@ -12,28 +12,27 @@ from perfcore import charts
 from perfcore.advise.explanation import explained
 from perfcore.advise.migration_text import migration_texts
 from perfcore.advise.readers import place
+from perfcore.aggregate import statements
 from perfcore.plan import parse_plan
 from perfcore.store import read
 from perfcore.store.read import StoredSuggestion
 from perfcore.types import Suggestion
-from perfcore.ui import advice, decisions, frame, gains, parts, plan, words
+from perfcore.ui import advice, cache, decisions, frame, gains, parts, plan, words
 
 
-def show(stored: StoredSuggestion) -> None:
+def show(stored: StoredSuggestion, of: advice.Shares) -> None:
     """Draw the whole chain of a suggestion, from what was found to the way back."""
     suggestion = stored.suggestion
-    _head(stored)
+    _head(stored, of)
     if suggestion.proposed:
         _values(suggestion)
     number = count(1)
     board = parts.Board(2, least_width_px=380)
-    with board.card(
-        f"{next(number)} Finding", words.plain(suggestion.finding.kind.replace("_", " "))
-    ):
+    with board.card(f"{next(number)} Finding", words.plain(finding_words(suggestion.finding.kind))):
         _finding(suggestion)
     with board.card(f"{next(number)} Endpoints it helps", "click a row to open it"):
         _endpoints(suggestion)
-    if suggestion.kind in ("index", "rewrite"):
+    if suggestion.kind in ("index", "rewrite") and suggestion.finding.kind != "n_plus_one":
         _plans(suggestion, f"{next(number)} Plan before and after")
     board = parts.Board(2, least_width_px=380)
     with board.card(f"{next(number)} Gain", _gain_note(suggestion), help=_GAIN_HELP):
@@ -45,12 +44,12 @@ def show(stored: StoredSuggestion) -> None:
             _texts(suggestion)
 
 
-def _head(stored: StoredSuggestion) -> None:
+def _head(stored: StoredSuggestion, of: advice.Shares) -> None:
     suggestion, placed = stored.suggestion, place(stored.suggestion)
     with st.container(border=True, gap="xsmall"):
         advice.heading(stored, decisions.buttons)
         if suggestion.saved_ms_per_hour or not suggestion.proposed:
-            st.markdown(advice.head(suggestion))
+            st.markdown(advice.head(suggestion, of))
         if why := suggestion.reason.removeprefix(suggestion.finding.summary).strip():
             st.markdown(words.plain(why))
         who = f"{placed.reader.value.capitalize()}: {placed.why}."
@@ -74,24 +73,68 @@ def _values(suggestion: Suggestion) -> None:
 def _finding(suggestion: Suggestion) -> None:
     finding = suggestion.finding
     st.markdown(f":material/search: {words.plain(finding.summary)}")
-    if finding.numbers:
-        parts.table(
-            pd.DataFrame(finding.numbers, columns=["label", "value"]),
-            {"label": parts.text("Number", width="small"), "value": parts.text("Value")},
-            key="finding_numbers",
-            max_rows=8,
-        )
+    if finding.numbers:  # a table of markdown breaks its lines, and hides nothing
+        rows = (f"| {words.plain(n)} | {words.plain(v)} |" for n, v in finding.numbers)
+        st.markdown("\n".join(("| Number | Value |", "|---|---|", *rows)))
+
+
+def finding_words(kind: str) -> str:
+    """Return a kind of finding as people call it.
+
+    >>> finding_words("n_plus_one"), finding_words("seq_scan"), finding_words("stale_statistics")
+    ('N+1', 'sequential scan', 'stale statistics')
+    """
+    return _FINDINGS.get(kind, kind.replace("_", " "))
+
+
+_FINDINGS = {
+    "n_plus_one": "N+1",
+    "seq_scan": "sequential scan",
+    "cacheable": "reads that repeat",
+    "not_in_nullable": "NOT IN over a column that may be NULL",
+    "or_over_columns": "OR over several columns",
+    "deep_offset": "deep OFFSET",
+    "sort_spill": "sort on disk",
+    "random_order": "ORDER BY random()",
+    "needless_union": "UNION that removes nothing",
+    "unread": "column that is not read",
+}
 
 
 def _endpoints(suggestion: Suggestion) -> None:
-    if not suggestion.endpoints:
+    if not suggestion.statements and not suggestion.endpoints:
+        st.caption("It belongs to no single statement, so to no single endpoint.")
+        return
+    rows = _helped(suggestion) if suggestion.endpoints else _running(suggestion)
+    if rows.empty:
         st.caption(
-            "None is known: no request that ran one of its statements was seen in the last hour."
-            if suggestion.statements
-            else "It belongs to no single statement, so to no single endpoint."
+            "None is known: no request that ran one of its statements was seen in this range."
         )
         return
-    rows = pd.DataFrame(
+    columns = {
+        "endpoint": parts.text("Endpoint", width=210),
+        "service": parts.text("Service", width=70),
+        "saved_ms_per_request": parts.number("Saves", "%.1f ms", "Of each request.", 80),
+        "requests_per_hour": parts.number("Requests", "%,.0f /h", "In the last hour.", 90),
+    }
+    if rows["service"].nunique() == 1:
+        del columns["service"]
+    if not rows["saved_ms_per_request"].any():
+        del columns["saved_ms_per_request"]
+        st.caption("They run its statements; how much they gain is known once it is tried.")
+    parts.table(
+        rows,
+        columns,
+        key="helped",
+        opens=lambda row: frame.open_page(
+            "endpoint", service=row["service"], endpoint=row["endpoint"]
+        ),
+        max_rows=6,
+    )
+
+
+def _helped(suggestion: Suggestion) -> pd.DataFrame:
+    return pd.DataFrame(
         [
             {
                 "service": e.service,
@@ -102,22 +145,16 @@ def _endpoints(suggestion: Suggestion) -> None:
             for e in suggestion.endpoints
         ]
     )
-    columns = {
-        "endpoint": parts.text("Endpoint", width=210),
-        "service": parts.text("Service", width=70),
-        "saved_ms_per_request": parts.number("Saves", "%.1f ms", "Of each request.", 80),
-        "requests_per_hour": parts.number("Requests", "%,.0f /h", "In the last hour.", 90),
-    }
-    if rows["service"].nunique() == 1:
-        del columns["service"]
-    parts.table(
-        rows,
-        columns,
-        key="helped",
-        opens=lambda row: frame.open_page(
-            "endpoint", service=row["service"], endpoint=row["endpoint"]
-        ),
-        max_rows=6,
+
+
+def _running(suggestion: Suggestion) -> pd.DataFrame:
+    """Return the endpoints that run its dearest statement, where no gain of theirs is known."""
+    span = frame.view().range
+    dearest = max(suggestion.statements, key=lambda s: s.mean_ms_before * s.calls_per_hour)
+    ran = frame.read(statements.statement_endpoints, span, dearest.fingerprint)
+    hours = (span.end - span.start).total_seconds() / 3600
+    return ran[ran["requests"] > 0].assign(
+        saved_ms_per_request=0.0, requests_per_hour=ran["requests"] / hours
     )
 
 
@@ -145,11 +182,13 @@ def _plans(suggestion: Suggestion, title: str) -> None:
 _NO_PLANS = {
     "index": "None was kept: it is older than this version, or its plans are too large to keep. "
     "The advisor's next round plans it again; the index lab shows the plans at once.",
-    "rewrite": "None was kept for this wording. Paste both into the plan viewer to compare them.",
+    "rewrite": "None was kept: no cost shows what it saves, or it was weighed beside indexes that "
+    "are only proposed. Paste both wordings into the plan viewer to compare them.",
 }
 _GAIN_HELP = (
     "Of the statement that it saves most. Estimated is the mean now, scaled by the planner's "
-    "costs; measured are medians of runs in the lab; proven is live traffic after the change."
+    "costs, or by the hit rate of a cache; measured are medians of runs in the lab; proven is live "
+    "traffic after the change."
 )
 
 
@@ -170,12 +209,26 @@ def _gain(suggestion: Suggestion) -> None:
             "Time before and after, by each kind of evidence",
             key="gain",
         )
-    elif suggestion.endpoints:
+    elif suggestion.finding.kind == "n_plus_one":
         st.caption("It saves round trips, not time in the database: see the endpoints.")
     else:
-        st.caption("How much time it saves is not known before it is tried.")
+        st.caption(advice.basis(suggestion))
+    _ways(suggestion)
     if suggestion.statements:
         _statements(suggestion)
+
+
+def _ways(suggestion: Suggestion) -> None:
+    """Draw the links to a cache's curves, and to what came of it in the ledger."""
+    if suggestion.kind == "cache" and len(suggestion.statements) == 1:
+        cache.of_statement(suggestion.statements[0].fingerprint, "Its curves over TTL and size")
+    elif suggestion.kind == "cache" and suggestion.endpoints:
+        cache.of_endpoint(suggestion.endpoints[0].service, suggestion.endpoints[0].endpoint)
+    changes = frame.read(read.changes)
+    made = next((c for c in changes if c.suggestion_id == suggestion.suggestion_id), None)
+    if made is not None:
+        label = f"Its change in the ledger: {made.state}"
+        frame.link("ledger", label, icon=":material/receipt_long:", change=made.change_id)
 
 
 def _statements(suggestion: Suggestion) -> None:
@@ -197,14 +250,16 @@ def _statements(suggestion: Suggestion) -> None:
         "text": parts.text("Statement", width=190),
         "cost_before": parts.number("Cost", "%,.0f", "The planner's cost as it is."),
         "cost_after": parts.number("after", "%,.0f", "The planner's cost with the change."),
-        "mean_ms_before": parts.number("Mean", "%.1f ms", "Of the last hour."),
+        "mean_ms_before": parts.number("Mean", "%.2f ms", "Of the last hour."),
         "mean_ms_after": parts.number(
-            "after", "%.1f ms", "The mean now, scaled by the ratio of the costs."
+            "after", "%.2f ms", "The mean now, scaled by the ratio of the costs."
         ),
         "calls_per_hour": parts.number("Calls", "%,.0f /h", width=80),
     }
     if all(s.cost_before == s.cost_after for s in suggestion.statements):
         del columns["cost_before"], columns["cost_after"]
+    if all(s.mean_ms_before == s.mean_ms_after for s in suggestion.statements):
+        del columns["mean_ms_after"]
     parts.table(
         rows,
         columns,
@@ -233,7 +288,10 @@ def explanation(target_id: int, queryid: int) -> None:
 
 def _cost(suggestion: Suggestion) -> None:
     pairs = (
-        ("Disk", words.byte_size(suggestion.index_bytes) if suggestion.index_bytes else ""),
+        (
+            "Disk freed" if advice.freed_bytes(suggestion) else "Disk",
+            words.byte_size(suggestion.index_bytes) if suggestion.index_bytes else "",
+        ),
         ("Writes", suggestion.write_cost),
         ("Risk", suggestion.risk),
     )
@@ -249,12 +307,15 @@ def _cost(suggestion: Suggestion) -> None:
 def _texts(suggestion: Suggestion) -> None:
     """Show what is to be run, its undo, and both as a migration of the usual kinds."""
     forms = migration_texts(suggestion)
-    names = ["New wording"] if suggestion.rewritten_sql else []
+    names = ["New wording", "Present wording"] if suggestion.rewritten_sql else []
     names += ["DDL and undo", *("SQL script" if n == "SQL" else n for n in forms)] if forms else []
     shown = dict(zip(names, st.tabs(names, key="texts"), strict=True))
     if suggestion.rewritten_sql:
         with shown["New wording"]:
             st.code(suggestion.rewritten_sql, language="sql", wrap_lines=True)
+        with shown["Present wording"]:
+            present = suggestion.statements[0].text if suggestion.statements else words.NOTHING
+            st.code(present, language="sql", wrap_lines=True)
     if not forms:
         return
     with shown["DDL and undo"]:

@@ -55,7 +55,9 @@ def tiles(
     drawn.draw(
         "DB time / request",
         words.ms(in_sql),
-        f":gray[in {words.count(calls)} calls]" if calls else "",
+        f":gray[in {words.count(calls)} call{'' if words.count(calls) == '1' else 's'}]"
+        if calls
+        else "",
         help="Time that a request waits for SQL statements, and how many it executes. Statements "
         "that run at the same time count once; an executemany is one.",
     )

@@ -123,6 +123,12 @@ def number_parameter(name: str) -> int | None:
         return None
 
 
+def drop_parameters(*names: str) -> None:
+    """Take parameters out of the page's URL, so that what they opened is closed."""
+    for name in names:
+        st.query_params.pop(name, None)
+
+
 def nothing_here(what: str, remedy: str = "", *, command: str = "", language: str = "bash") -> None:
     """Say that something is missing, why, and the command that changes it."""
     with st.container(border=True):

@@ -8,12 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from perfcore import charts
+from perfcore.advise.calibration import calibrate
 from perfcore.codec import from_json
 from perfcore.errors import PerfcoreError
 from perfcore.lab.verdict import EndpointVerdict, StatementVerdict, VerdictReport
-from perfcore.store.read import StoredChange, StoredTrial
+from perfcore.store.read import DeliveredGain, StoredChange, StoredTrial
 from perfcore.types import Verdict
-from perfcore.ui import frame, parts, words
+from perfcore.ui import calibration, frame, parts, words
 from perfcore.ui.lab import jobs
 from perfcore.ui.timerange import View
 
@@ -26,7 +27,7 @@ _COLOURS = {
 _KINDS = {"create_index": "Index created", "drop_index": "Index dropped", "setting": "Setting"}
 
 
-def card(change: StoredChange, view: View, *, is_open: bool) -> None:
+def card(change: StoredChange, view: View, *, is_open: bool, is_alone: bool = False) -> None:
     """Draw one change: its head always, its numbers when opened."""
     report = from_json(VerdictReport, change.verdict) if change.verdict else None
     with st.container(border=True, gap="xsmall"):
@@ -46,7 +47,36 @@ def card(change: StoredChange, view: View, *, is_open: bool) -> None:
             if report is not None:
                 _numbers(report, str(change.change_id))
             st.code(f"{change.ddl};\n-- undo\n{change.undo};", language="sql", wrap_lines=True)
-        _revert(change, report)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            _ways(change, is_alone=is_alone)
+            _revert(change, report)
+
+
+def chosen(
+    change: StoredChange, view: View, gains: Sequence[DeliveredGain], trials: Sequence[StoredTrial]
+) -> None:
+    """Draw one change alone, with what was promised of it, and the way back to all."""
+    st.button(
+        "All changes", icon=":material/arrow_back:", type="tertiary", key="all_changes",
+        on_click=frame.drop_parameters, args=("change",),
+    )  # fmt: skip
+    card(change, view, is_open=True, is_alone=True)
+    known = calibrate(gains, change.target_id).observations
+    mine = [o for o in known if o.change_id == change.change_id]
+    if mine:
+        with parts.card("What was promised", "click a row of a test to open it"):
+            calibration.each(mine, trials, key="promised_of_it")
+
+
+def _ways(change: StoredChange, *, is_alone: bool) -> None:
+    """Draw the links from a change to what it came from, and to itself alone."""
+    if change.suggestion_id:
+        frame.link(
+            "suggestions", "Its suggestion", icon=":material/lightbulb:",
+            suggestion=change.suggestion_id,
+        )  # fmt: skip
+    if not is_alone:
+        frame.link("ledger", "Open", icon=":material/arrow_forward:", change=change.change_id)
 
 
 def _when(change: StoredChange, view: View) -> str:

@@ -121,6 +121,26 @@ def selectable_chart(figure: Figure, alt: str, *, key: str) -> None:
     )
 
 
+def pointed_chart(
+    figure: Figure, alt: str, *, key: str, opens: Callable[[Sequence[Any]], None]
+) -> None:
+    """Draw a figure of points; clicking one calls `opens` with its data, as a callback."""
+    # A new key after each use: the same point can be clicked again on coming back.
+    turn = st.session_state.setdefault(f"_{key}_turn", 0)
+    widget = f"{key}_{turn}"
+
+    def clicked() -> None:
+        points = st.session_state[widget]["selection"]["points"]
+        st.session_state[f"_{key}_turn"] = turn + 1
+        if points and points[0].get("customdata"):
+            opens(points[0]["customdata"])
+
+    st.plotly_chart(
+        figure, config=_CHART_CONFIG, key=widget, alt=alt, on_select=clicked,
+        selection_mode=("points",),
+    )  # fmt: skip
+
+
 def table(
     frame: pd.DataFrame,
     columns: Mapping[str, Any],

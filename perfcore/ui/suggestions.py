@@ -8,13 +8,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from perfcore.advise.calibration import calibrate
 from perfcore.advise.explanation import index_words
 from perfcore.advise.readers import Reader, place, reader_of
+from perfcore.store import read
 from perfcore.store.read import StoredRejection, StoredSilence, StoredSuggestion
+from perfcore.types import Suggestion
 from perfcore.ui import advice, chain, decisions, frame, parts, words
 
-REJECTED, SILENT = "rejected candidates", "statements without"
-VIEWS = ("suggestions", REJECTED, SILENT)
+SUGGESTED, REJECTED, SILENT = "suggestions", "rejected candidates", "statements without"
+VIEWS = (SUGGESTED, REJECTED, SILENT)
 STATES = ("open", "snoozed", "dismissed", "applied", "gone")
 _ANYBODY = "everybody"
 _ANY = "all kinds"
@@ -67,19 +70,106 @@ def _control(key: str, label: str, options: Sequence[str], default: str) -> str 
     )  # fmt: skip
 
 
+def is_narrowed() -> bool:
+    """Say whether the filters show less than all open suggestions."""
+    chosen = (st.session_state.get(name) for name in ("reader", "state", "kind"))
+    return tuple(chosen) != (_ANYBODY, "open", _ANY)
+
+
+def first(shown: Sequence[StoredSuggestion], of: advice.Shares) -> StoredSuggestion | None:
+    """Draw what to do first, with what it saves and how sure that is; return it.
+
+    That is what saves most of all that is safe to run, else what saves most; None where nothing
+    is known to save time.
+    """
+    able = [s for s in ranked(shown) if s.suggestion.saved_ms_per_hour > 0]
+    safe = [s for s in able if reader_of(s.suggestion) is Reader.RUN_NOW]
+    if not able:
+        return None
+    best = (safe or able)[0]
+    with st.container(border=True, gap="small"):
+        st.markdown("##### :orange[:material/flag:] Do this first", anchors=False)
+        advice.heading(best, _buttons)
+        if line := decisions.state_words(best):
+            st.caption(line)
+        _worth(best.suggestion, of)
+        if best.suggestion.ddl:
+            st.code(f"{best.suggestion.ddl};", language="sql", wrap_lines=True)
+    return best
+
+
+def _worth(suggestion: Suggestion, of: advice.Shares) -> None:
+    """Draw in four words what a suggestion saves, whom it helps, what it costs, how sure it is."""
+    part, helped = advice.share(suggestion, of), advice.most_helped(suggestion)
+    time = advice.saved_time([suggestion])
+    found = [
+        (
+            "Saves per hour",
+            f"{words.ms(suggestion.saved_ms_per_hour)} of {time}",
+            f"{words.percent(round(part, 3))} of all database time" if part >= 0.001 else "",
+        )
+    ]
+    if helped is not None:
+        found.append(
+            (
+                "Helps most",
+                words.code(helped.endpoint),
+                f"−{words.ms(helped.saved_ms_per_request)} per request",
+            )
+        )
+    if suggestion.index_bytes:
+        upkeep = suggestion.write_ms_per_hour
+        found.append(
+            (
+                "Costs",
+                f"{words.byte_size(suggestion.index_bytes)} of disk",
+                f"{words.ms(upkeep)} of writes per hour" if upkeep else "",
+            )
+        )
+    found.append(("How sure", suggestion.evidence.value, words.plain(_how_sure(suggestion))))
+    grid = st.grid(len(found), min_column_width=190, gap="small")
+    for label, value, note in found:
+        with grid.cell():
+            more = f"  \n:small[:gray[{note}]]" if note else ""
+            st.markdown(f":small[:gray[{label}]]  \n**{value}**{more}")
+
+
+def _how_sure(suggestion: Suggestion) -> str:
+    """Say what the gain rests on, and how such promises were kept here before."""
+    known = calibrate(frame.read(read.gains), suggestion.target_id).kind(suggestion.plan_change)
+    if known is None or not known.count:
+        return advice.basis(suggestion)
+    return (
+        f"{advice.basis(suggestion)} Of {known.count} such changes tried here, "
+        f"{100 * known.share:.0f} % of the promise was delivered."
+    )
+
+
 def groups(
-    shown: Sequence[StoredSuggestion], readers: Sequence[Reader], every: Sequence[StoredSuggestion]
+    shown: Sequence[StoredSuggestion],
+    readers: Sequence[Reader],
+    every: Sequence[StoredSuggestion],
+    of: advice.Shares,
+    above: StoredSuggestion | None = None,
 ) -> None:
-    """Draw the groups that are asked for, each with its sums and the most saving first."""
+    """Draw the groups that are asked for, each with its sums and the most saving first.
+
+    What stands `above` them already is counted and not drawn again.
+    """
     for reader in readers:
         mine = ranked(s for s in shown if reader_of(s.suggestion) is reader)
         others = sum(reader_of(s.suggestion) is reader for s in every) - len(mine)
         with st.container(gap="xsmall"):
             st.markdown(f"##### {reader.value.capitalize()} :gray[{_sums(mine)}]", anchors=False)
-            st.caption(_MEANING[reader] if mine else _why_empty(reader, others))
+            more = " The first of them stands above." if above in mine else ""
+            st.caption(_MEANING[reader] + more if mine else _why_empty(reader, others))
         for stored in mine:
-            _card(stored)
-    st.caption("Gains of different suggestions can overlap.")
+            if stored is not above:
+                _card(stored, of)
+    st.caption(
+        "Gains of different suggestions can overlap: an index and a cache for one statement do not "
+        "add up."
+    )
 
 
 def ranked(stored: Iterable[StoredSuggestion]) -> list[StoredSuggestion]:
@@ -96,7 +186,8 @@ def _sums(stored: Sequence[StoredSuggestion]) -> str:
     saved_ms = sum(s.suggestion.saved_ms_per_hour for s in stored)
     found = [str(len(stored))]
     if saved_ms:
-        found.append(f"{words.ms(saved_ms)} of database time per hour")
+        time = advice.saved_time(s.suggestion for s in stored)
+        found.append(f"up to {words.ms(saved_ms)} of {time} per hour")
     new = sum(s.suggestion.index_bytes or 0 for s in stored if s.suggestion.kind == "index")
     freed = sum(advice.freed_bytes(s.suggestion) for s in stored)
     for size, what in ((new, "new indexes"), (freed, "freed")):
@@ -112,14 +203,23 @@ def _why_empty(reader: Reader, hidden: int) -> str:
     return _EMPTY[reader]
 
 
-def _card(stored: StoredSuggestion) -> None:
+def is_to_come(stored: StoredSuggestion) -> bool:
+    """Say whether its gain is still to come, and so a share of the time spent now."""
+    return stored.state in ("open", "snoozed")
+
+
+def _card(stored: StoredSuggestion, of: advice.Shares) -> None:
     """Draw a suggestion in the list: what it is, what it is worth, what can be done."""
+    suggestion = stored.suggestion
     with st.container(border=True, gap="xsmall"):
         advice.heading(stored, _buttons)
-        st.markdown(advice.head(stored.suggestion))
+        line = advice.head(suggestion, of if is_to_come(stored) else {})
+        st.markdown(line)
         notes = [decisions.state_words(stored)]
-        if reader_of(stored.suggestion) is Reader.DECISION:
-            notes.append(words.plain(place(stored.suggestion).why))
+        if suggestion.saved_ms_per_hour <= 0 and suggestion.finding.summary not in line:
+            notes.append(words.plain(suggestion.finding.summary))
+        if reader_of(suggestion) is Reader.DECISION:
+            notes.append(words.plain(place(suggestion).why))
         if line := " · ".join(n for n in notes if n):
             st.caption(line)
 
@@ -141,17 +241,11 @@ def _open(suggestion_id: str) -> None:
     st.query_params["suggestion"] = suggestion_id
 
 
-def _close(*names: str) -> None:
-    """Take what was opened out of the URL; the filters stay in it."""
-    for name in names:
-        st.query_params.pop(name, None)
-
-
-def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
+def opened(every: Sequence[StoredSuggestion], suggestion_id: str, of: advice.Shares) -> None:
     """Draw one suggestion in full, with the way back to the list as it was narrowed."""
     st.button(
         "All suggestions", icon=":material/arrow_back:", type="tertiary", key="all_suggestions",
-        on_click=_close, args=("suggestion",),
+        on_click=frame.drop_parameters, args=("suggestion",),
     )  # fmt: skip
     stored = next((s for s in every if s.suggestion_id == suggestion_id), None)
     if stored is None:
@@ -160,7 +254,7 @@ def opened(every: Sequence[StoredSuggestion], suggestion_id: str) -> None:
             "A link goes stale when its target is watched no longer. The list has all others.",
         )
         return
-    chain.show(stored)
+    chain.show(stored, of if is_to_come(stored) else {})
 
 
 def rejected(found: Sequence[StoredRejection]) -> None:
@@ -192,8 +286,8 @@ def rejected(found: Sequence[StoredRejection]) -> None:
         parts.table(
             shown,
             {
-                "index": parts.text("Index", width=300),
-                "reason": parts.text("Rejected, because", width=290),
+                "index": parts.text("Index", width=320),
+                "reason": parts.text("Rejected, because", width=370),
                 "index_bytes": parts.text("Size", "By our own estimate.", width=80),
                 "saved_s": parts.number(
                     "Would save", "%,.1f s/h", "It alone, by the planner.", width=90
@@ -214,7 +308,7 @@ def _weighed_for(queryid: int, found: Sequence[StoredRejection]) -> list[StoredR
         frame.link("query", label, icon=":material/database:", queryid=queryid)
         st.button(
             "All candidates", icon=":material/close:", type="tertiary", key="all_candidates",
-            on_click=_close, args=("of", "rejected"),
+            on_click=frame.drop_parameters, args=("of", "rejected"),
         )  # fmt: skip
     return [r for r in found if any(s.queryid == queryid for s in r.statements)]
 
@@ -255,30 +349,38 @@ def _rejection(stored: StoredRejection) -> None:
             st.caption("Its statements are no longer known to the server.")
 
 
-def silences(found: Sequence[StoredSilence]) -> None:
-    """List why each other statement has no suggestion."""
+def silences(found: Sequence[StoredSilence], ran: pd.DataFrame) -> None:
+    """List why each other statement has no suggestion, the one that takes most time first."""
     if not found:
         frame.nothing_here(
             "No statement is without a suggestion",
             "The advisor has not run yet, or every statement has one.",
         )
         return
+    times = dict(zip(ran["fingerprint"], ran["total_ms"], strict=True))
+    of = dict(zip(ran["fingerprint"], ran["share_of_db_time"], strict=True))
     rows = pd.DataFrame(
         [
             {
                 "queryid": str(s.queryid),
                 "text": words.gist(s.text),
+                "total_s": times.get(s.fingerprint, 0.0) / 1000,
+                "share": of.get(s.fingerprint, 0.0),
                 "reason": s.reason,
                 "detail": s.detail,
             }
             for s in found
         ]
+    ).sort_values("total_s", ascending=False, kind="stable")
+    st.caption(
+        f"{len(rows)} statements without a suggestion, {words.percent(float(rows['share'].sum()))} "
+        "of the database time in this range. Click one to open it."
     )
-    st.caption(f"{len(rows)} statements, each with the reason. Click one to open it.")
     parts.table(
         rows,
         {
-            "text": parts.text("Statement", width="large"),
+            "text": parts.text("Statement", width=330),
+            "total_s": parts.number("DB time", "%,.2f s", "Execution time in the range.", 80),
             "reason": parts.text("No suggestion, because", width="large"),
             "detail": parts.text("More", width="medium"),
         },

@@ -6,8 +6,10 @@ import math
 import re
 from datetime import UTC, datetime
 
+from perfcore.gist import gist as gist
+from perfcore.gist import one_line as one_line
+
 NOTHING = "–"
-_LONG_LIST = 24
 
 
 def is_missing(value: float | None) -> bool:
@@ -112,35 +114,6 @@ def server_version(number: int | None) -> str:
     ('PostgreSQL 18.6', '–')
     """
     return f"PostgreSQL {number // 10000}.{number % 10000}" if number else NOTHING
-
-
-def one_line(text: str, width: int = 0) -> str:
-    """Return the text on one line, cut to `width` characters where that is given.
-
-    >>> one_line("SELECT 1\\n  FROM t", 10)
-    'SELECT 1…'
-    """
-    text = " ".join(text.split())
-    return text if not width or len(text) <= width else text[: width - 1].rstrip() + "…"
-
-
-def gist(text: str, width: int = 300) -> str:
-    """Return a statement on one line with a long select list left out: its tables tell more.
-
-    >>> gist("SELECT id, title, price_cents, (SELECT max(x) FROM y) FROM products WHERE a = $1")
-    'SELECT … FROM products WHERE a = $1'
-    >>> gist("SELECT * FROM t")
-    'SELECT * FROM t'
-    """
-    text = one_line(text)
-    if text[:7].upper() == "SELECT ":
-        depth = 0
-        for at, letter in enumerate(text):
-            depth += (letter == "(") - (letter == ")")
-            if depth == 0 and letter == " " and text[at : at + 6].upper() == " FROM ":
-                text = f"SELECT …{text[at:]}" if at > _LONG_LIST else text
-                break
-    return one_line(text, width)
 
 
 def plain(text: str) -> str:

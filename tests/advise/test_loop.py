@@ -16,6 +16,7 @@ from perfcore.advise.store import Connection, read_foreign_keys
 from perfcore.config import Config, load_config
 from perfcore.db import connect
 from perfcore.errors import ConfigurationError, TargetUnavailable
+from perfcore.gist import gist
 from perfcore.store.targets import ensure_target
 from perfcore.types import Suggestion, Target
 from perfcore.whatif.twin import Agreement
@@ -212,4 +213,4 @@ def test_the_stream_is_replayed_in_a_round(store: str, shop: Shop, shop_dsn: str
     assert [(body["is_suggested"], body["fingerprint"]) for (body,) in saved] == [
         (True, 42), (True, None),
     ]  # fmt: skip
-    assert ("Keep the answer to " + SLOW[:57] + "... for 60 s", "open") in open_titles(store)
+    assert (f"Keep the answer to {gist(SLOW, 60)} for 60 s", "open") in open_titles(store)

@@ -10,6 +10,7 @@ from perfcore.advise.account import account_json, advise_dsn
 from perfcore.advise.advisor import Advice
 from perfcore.advise.workload import Options
 from perfcore.advise.workload_file import Item
+from perfcore.plan import parse_plan
 from perfcore.types import Suggestion, WorkloadStatement
 from tests.advise.conftest import Shop, statement
 
@@ -68,6 +69,15 @@ def test_what_gains_is_offered_with_both_costs(shop: Shop, kind: str, text: str)
     assert gain.cost_after <= 0.8 * gain.cost_before
     assert found.saved_ms_per_hour > 0 and found.rewritten_sql and found.caveats and found.risk
     assert found.verify
+
+
+def test_a_rewrite_keeps_the_plans_its_costs_come_from(shop: Shop) -> None:
+    advice = shop.advise(PAGE)
+    (found,) = rewrites(advice)
+    (plans,) = (p for p in advice.plans if p.suggestion_id == found.suggestion_id)
+    gain = found.statements[0]
+    before, after = (parse_plan(p).total_cost for p in (plans.before, plans.after))
+    assert (before, after) == (gain.cost_before, gain.cost_after)
 
 
 @pytest.mark.parametrize(

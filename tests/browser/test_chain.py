@@ -162,6 +162,20 @@ def _look_at_the_ledger(page: Page, demo: str, verdicts: list[dict[str, Any]]) -
     page.get_by_text("improved", exact=True).nth(2).wait_for(state="attached", timeout=60_000)
     for change in verdicts:
         assert change["verdict"]["ratio"]["high"] < 1, change
+    chart = page.locator(".js-plotly-plot").last  # promised and delivered
+    _click_point(page, chart.locator(".scatterlayer .point").last)
+    page.wait_for_url(re.compile(r"/(index_lab\?.*trial=|ledger\?.*change=)"))
+
+
+def _click_point(page: Page, point: Any) -> None:
+    """Click where a point lies: Plotly's layer for dragging is above it."""
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 3, y)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(500)
+    page.mouse.click(x, y)
 
 
 def _table_in(page: Page, title: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,7 @@ from perfcore.normalise import fingerprint_hex
 from tests.advise.conftest import hash_of
 from tests.advise.test_cache_advice import READ, RENAME, a_stream, advise, twenty_keys
 from tests.pages.test_pages import app, seeded, show
-from tests.seeding import Seeded
+from tests.seeding import ENDPOINTS, STATEMENTS, Seeded
 
 __all__ = ["app", "seeded"]
 
@@ -71,8 +72,35 @@ def test_a_read_that_must_never_be_kept_says_so(app: AppTest, replayed: Seeded) 
     assert len(app.get("plotly_chart")) == 1
 
 
-def test_an_endpoint_is_a_subject_too(app: AppTest, replayed: Seeded) -> None:
-    assert "`GET /home` of shop" in show(app, "cache", subject="shop GET /home")
+def test_the_choice_of_endpoints_is_in_the_address(app: AppTest, replayed: Seeded) -> None:
+    words = show(app, "cache", by="endpoints", subject="shop GET /products").replace("\\", "")
+    assert "`GET /products` of shop" in words
+    table = next(f.value for f in app.dataframe if "waited_s" in f.value and "kept" in f.value)
+    assert sorted(table["name"]) == ["GET /home", "GET /products"]
+    kept = next(f.value for f in app.dataframe if "reads_per_hour" in f.value)
+    said = dict(zip(kept["text"], kept["reason"], strict=True))
+    assert said[COUNT] == "kept" and said[NEVER].startswith("not kept: it calls random()")
+
+
+@pytest.mark.parametrize(
+    ("page", "of"),
+    [
+        ("endpoint", {"service": "shop", "endpoint": ENDPOINTS[0].name}),
+        ("query", {"queryid": str(STATEMENTS[0].queryid)}),
+    ],
+)
+def test_endpoints_and_queries_lead_to_their_curves(
+    app: AppTest, store: str, seeded: Seeded, page: str, of: dict[str, str]
+) -> None:
+    found = advise(a_stream((READ, twenty_keys())), READ).replays
+    statement = replace(found[0], fingerprint=STATEMENTS[0].fingerprint)
+    endpoint = replace(found[1], name=ENDPOINTS[0].name)
+    with connect(store, autocommit=True) as connection:
+        save_replays(connection, seeded.target_id, (statement, endpoint))
+    show(app, page, **of)
+    (link,) = (e.proto for e in app.get("page_link") if "A cache of its" in e.proto.label)
+    assert "saved per hour" in link.label and "ept for 5 min" in link.help
+    assert f"by={'endpoints' if page == 'endpoint' else 'statements'}" in link.query_string
 
 
 @pytest.mark.parametrize("subject", ["", "gone", "<script>"])

@@ -21,7 +21,7 @@ from perfcore.lab.trial import Measurement, SetResult, TrialResult
 from perfcore.lab.verdict import StatementVerdict, VerdictReport
 from perfcore.store import read
 from perfcore.types import ConfidenceInterval, Evidence, Suggestion, Verdict
-from perfcore.ui import frame, gains
+from perfcore.ui import advice, frame, gains
 from perfcore.ui.decisions import milliseconds
 from tests.seeding import (
     STATEMENTS,
@@ -48,9 +48,9 @@ def seeded(store: str) -> Seeded:
 
 def save(store: str, seeded: Seeded, *found: Suggestion) -> None:
     """Write down a round of the advisor."""
-    advice = Advice(found, rejections=rejections(), plans=suggestion_plans())
+    round_ = Advice(found, rejections=rejections(), plans=suggestion_plans())
     with connect(store, autocommit=True) as connection:
-        save_advice(connection, seeded.target_id, advice)
+        save_advice(connection, seeded.target_id, round_)
     st.cache_data.clear()
 
 
@@ -82,14 +82,18 @@ def said(app: AppTest) -> str:
 
 def test_each_group_says_what_it_is_with_its_sums(app: AppTest, seeded: Seeded) -> None:
     words = show(app)
+    first = words.index("Do this first")
+    assert first < words.index("min of database time**") < words.index("##### Run now")
+    assert "of all database time" in words and "By the planner's cost" in words
     run_now, developer, decision = (
         words.index(group) for group in ("##### Run now", "##### Needs a dev", "##### Needs a dec")
     )
     assert run_now < developer < decision
     assert (
-        "##### Run now :gray[2 · 3.3 min of database time per hour · 30 MiB new indexes]" in words
+        "##### Run now :gray[2 · up to 3.3 min of database time per hour · 30 MiB new indexes]"
+        in words
     )
-    assert "##### Needs a developer :gray[3 · 40.8 s of database time per hour]" in words
+    assert "##### Needs a developer :gray[3 · up to 40.8 s of time per hour]" in words
     assert "1.77 GiB new indexes · 11.4 MiB freed" in words
     titles = [
         t for t in (m.value.replace("\\", "") for m in app.markdown) if t.startswith(":material/")
@@ -100,6 +104,17 @@ def test_each_group_says_what_it_is_with_its_sums(app: AppTest, seeded: Seeded) 
     )]  # fmt: skip
     assert order == sorted(order)
     assert "it takes 1.9 GB of disk" in words and "128 MB → **2 GB" in words
+
+
+def test_a_gain_is_told_as_a_share_of_all_database_time() -> None:
+    index, _, repeated = suggestions(1)
+    (slow, *_) = index.statements
+    of = {(1, slow.fingerprint): 0.4, (2, slow.fingerprint): 0.9}
+    saved = 0.4 * (1 - slow.mean_ms_after / slow.mean_ms_before)
+    assert advice.share(index, of) == pytest.approx(saved)
+    assert advice.share(index, {}) == advice.share(repeated, of) == 0.0
+    halved = replace(index, promised_ms_per_hour=2 * index.saved_ms_per_hour)
+    assert advice.share(halved, of) == pytest.approx(saved / 2)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +298,7 @@ def test_an_empty_list_says_so(app: AppTest, store: str, view: str) -> None:
 def test_statements_without_a_suggestion_keep_their_reason(app: AppTest, store: str) -> None:
     seed_store(store, minutes=2)
     words = show(app, show="statements without")
-    assert "2 statements, each with the reason" in words
+    assert "2 statements without a suggestion" in words
     assert "products_pkey serves id" in set(app.dataframe[0].value["detail"])
 
 
