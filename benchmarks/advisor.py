@@ -485,6 +485,8 @@ def _print_beaten(
                 ", ".join(built.indexes[n].body() for n in sorted(other.plans[item.id].used)),
             )
         )
+    if not rows:
+        return
     print(
         f"\nBetter served by a baseline than by {_shown(key)}, and how much of the whole that is:\n"
     )

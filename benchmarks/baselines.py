@@ -172,7 +172,8 @@ class Search:
         try:
             plan: Plan = self.twin.planner.plan(statement.text, indexes=ordered)
         except PerfcoreError:
-            return _Answer(wanted, wanted, _IMPOSSIBLE if wanted else 0.0)
+            is_possible = bool(wanted) and self.ask(statement, NONE).cost > 0
+            return _Answer(wanted, wanted, _IMPOSSIBLE if is_possible else 0.0)
         used = frozenset(i for i in wanted if plan.uses_index(i.name))
         return _Answer(wanted, used, plan.total_cost)
 
@@ -197,7 +198,8 @@ class Search:
 
     def columns(self) -> list[tuple[TableInfo, str, bool]]:
         """Return each column that a statement reads, and whether an index may begin with it."""
-        first, read = set(), {}
+        first: set[tuple[str, str]] = set()
+        read: dict[tuple[str, str], TableInfo] = {}
         for statement in self.statements:
             for table, keys, all_read in self.read_by(statement):
                 read |= dict.fromkeys(((table.qualified_name, c) for c in sorted(all_read)), table)
