@@ -180,7 +180,7 @@ def _compare(name: str, dsn: str, folder: Path, options: argparse.Namespace) -> 
     for budget_mb in options.budgets_mb:
         ours = "perfcore", budget_mb
         if ours in sets:
-            _print_promises(sets[ours], before, outcomes[ours], items, ours)
+            _print_promises(sets[ours], before, outcomes[ours], items, built, ours)
             theirs = {k[0]: o for k, o in outcomes.items() if k[1] == budget_mb and k != ours}
             _print_beaten(before, outcomes[ours], theirs, items, built, ours)
 
@@ -442,7 +442,12 @@ def _less(share: float) -> str:
 
 
 def _print_promises(
-    found: Proposed, before: Outcome, after: Outcome, items: Sequence[Item], ours: Key
+    found: Proposed,
+    before: Outcome,
+    after: Outcome,
+    items: Sequence[Item],
+    built: Built,
+    ours: Key,
 ) -> None:
     """Print per statement what was promised and what came of it."""
     rows = []
@@ -462,8 +467,8 @@ def _print_promises(
         )
     print(f"\nPromised and delivered, {_shown(ours)} (after / before):\n")
     table(("statement", "promised", "planner's", "executed", "before, ms"), rows)
-    for index in sorted(found.indexes, key=lambda i: i.body()):
-        print(f"    {index.body()}")
+    for name in sorted(built.names(found.indexes), key=lambda n: built.indexes[n].body()):
+        print(f"    {built.bytes[name] / 1e6:7.2f} MB  {built.indexes[name].body()}")
     print()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 
@@ -144,6 +145,17 @@ class Search:
         written = sum(map(self.write_cost, indexes)) if self.weigh_writes else 0.0
         return written + sum(s.item.calls * s.derived_cost(indexes) for s in self.statements)
 
+    def cost_or_bound(self, indexes: Indexes) -> float:
+        """Return the set's cost, when the time is over what is known of it."""
+        try:
+            return self.cost(indexes)
+        except OutOfTime:
+            return self.derived_cost(indexes)
+
+    @property
+    def left_s(self) -> float:
+        return self.end_s - self.clock()
+
     def learn(self, index: IndexDefinition) -> None:
         """Ask what the index alone does."""
         for statement in self.statements:
@@ -160,7 +172,7 @@ class Search:
             (a for a in statement.answers if a.used <= wanted <= a.available), None
         )
         if answer is None:
-            if self.clock() > self.end_s:
+            if self.left_s < 0:
                 raise OutOfTime
             answer = self._asked(statement, wanted)
             statement.keep(answer)
@@ -351,28 +363,29 @@ def dta(search: Search, budget_bytes: float) -> Found:
     Chaudhuri and Narasayya, "Anytime Algorithm of Database Tuning Advisor for Microsoft SQL Server"
     (Microsoft, 2020), with Greedy(m, k) from "An Efficient, Cost-Driven Index Selection Tool for
     Microsoft SQL Server" (VLDB 1997), section 4, and index merging (ICDE 1999). Statements come by
-    their cost; the first seed is the empty set, the others are single candidates. In the
-    enumeration costs are derived, and each set that is taken is asked about.
+    their cost, as many as half of the time is enough for; the first seed is the empty set, the
+    others are single candidates. In the enumeration costs are derived, and each set that is taken
+    is asked about.
     """
-    best, stopped_early = NONE, True
-    try:
-        best_cost = search.cost(NONE)
-        pool: dict[IndexDefinition, None] = {}
-        by_cost = sorted(search.statements, key=lambda s: -search.one_cost(s, NONE))
-        for statement in by_cost:
-            pool |= dict.fromkeys(_ordered(_seed(search, statement, budget_bytes)))
-        pool |= dict.fromkeys(_merge(a, b) for a, b in permutations(list(pool), 2) if _same(a, b))
-        candidates = [i for i in pool if search.bytes([i]) <= budget_bytes]
+    half_s = search.left_s / 2
+    pool: dict[IndexDefinition, None] = {}
+    with suppress(OutOfTime):
+        for statement in sorted(search.statements, key=lambda s: -search.one_cost(s, NONE)):
+            if search.left_s >= half_s:
+                pool |= dict.fromkeys(_ordered(_seed(search, statement, budget_bytes)))
+    pool |= dict.fromkeys(_merge(a, b) for a, b in permutations(list(pool), 2) if _same(a, b))
+    candidates = [i for i in pool if search.bytes([i]) <= budget_bytes]
+    with suppress(OutOfTime):
         for index in candidates:
             search.learn(index)
-        for seed in (NONE, *(frozenset({i}) for i in candidates)):
-            for chosen, cost in _choose(search, seed, candidates, budget_bytes):
-                if cost < best_cost:
-                    best, best_cost = chosen, cost
-        stopped_early = False
-    except OutOfTime:
-        pass
-    return Found(best, stopped_early=stopped_early)
+    best, best_cost = NONE, float("inf")
+    for seed in (NONE, *(frozenset({i}) for i in candidates)):
+        for chosen, cost in _choose(search, seed, candidates, budget_bytes):
+            if cost < best_cost:
+                best, best_cost = chosen, cost
+        if search.left_s < 0:
+            break
+    return Found(best, stopped_early=search.left_s < 0)
 
 
 def _seed(search: Search, statement: _Statement, budget_bytes: float) -> Indexes:
@@ -407,7 +420,7 @@ def _choose(
     search: Search, seed: Indexes, candidates: Sequence[IndexDefinition], budget_bytes: float
 ) -> Iterator[tuple[Indexes, float]]:
     """Yield ever cheaper sets, each with the one index more that lowers the cost most."""
-    chosen, cost = seed, search.cost(seed)
+    chosen, cost = seed, search.cost_or_bound(seed)
     while True:
         yield chosen, cost
         more = [
@@ -416,7 +429,7 @@ def _choose(
             if i not in chosen and search.bytes(chosen | {i}) <= budget_bytes
         ]
         best = min(more, key=search.derived_cost, default=chosen)
-        after = search.cost(best)
+        after = search.cost_or_bound(best)
         if after >= cost * (1 - _LEAST_GAIN):
             return
         chosen, cost = best, after
@@ -434,8 +447,8 @@ def relaxation(search: Search, budget_bytes: float) -> Found:
     fits, the dearest step that led to it is gone another way, while there is time.
     """
     best: tuple[float, Indexes] = (float("inf"), NONE)
+    chosen = NONE
     try:
-        chosen = NONE
         for statement in search.statements:
             chosen |= search.ask(statement, search.candidates(statement)).used
         path: list[_Step] = []
@@ -449,8 +462,18 @@ def relaxation(search: Search, budget_bytes: float) -> Found:
                 break
             chosen = path[-1].take(search)
     except OutOfTime:
-        return Found(best[1], stopped_early=True)
+        return Found(best[1] or _removed(search, chosen, budget_bytes), stopped_early=True)
     return Found(best[1])
+
+
+def _removed(search: Search, chosen: Indexes, budget_bytes: float) -> Indexes:
+    """Return what is left when nothing but removal is tried, and nothing asked."""
+    while (now := search.bytes(chosen)) > budget_bytes:
+        cost = search.derived_cost(chosen)
+        smaller = [chosen - {i} for i in _ordered(chosen)]
+        lost = [(search.derived_cost(c) - cost) / (now - search.bytes(c)) for c in smaller]
+        chosen = smaller[lost.index(min(lost))]
+    return chosen
 
 
 @dataclass
@@ -587,7 +610,7 @@ def _solve(search: Search, budget_bytes: float) -> tuple[Indexes, float | None, 
             LinearConstraint(each.tocsr(), lb=1.0, ub=1.0),
             LinearConstraint(links.tocsr(), ub=0.0),
         ],
-        options={"time_limit": max(search.end_s - search.clock(), 5.0), "mip_rel_gap": 1e-4},
+        options={"time_limit": max(search.left_s, 5.0), "mip_rel_gap": 1e-4},
     )
     if answer.x is None:
         return NONE, None, False
