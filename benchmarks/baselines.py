@@ -118,10 +118,13 @@ class Search:
         end_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.catalog, self.twin, self.clock, self.end_s = catalog, twin, clock, end_s
+        self.catalog, self.twin, self.clock, self.end_s = catalog, twin, clock, float("inf")
         self.statements = [_statement(item, catalog) for item in items]
         self.weigh_writes = weigh_writes
         self._writes = _writes(self.statements, twin, catalog)
+        for statement in self.statements:
+            self.ask(statement, NONE)
+        self.end_s = end_s
 
     def cost(self, indexes: Iterable[IndexDefinition]) -> float:
         """Return the workload's cost, and that of the writes where they are weighed.
@@ -539,8 +542,6 @@ def linear_programme(search: Search, budget_bytes: float) -> Found:
     programme's own: of configurations that it does not know, it knows nothing.
     """
     chosen, bound, is_proven, stopped_early = NONE, None, True, False
-    for statement in search.statements:
-        search.ask(statement, NONE)
     try:
         for statement in search.statements:
             for indexes in _atomic(search, statement):
