@@ -21,7 +21,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from perfcore.advise.account import MS_PER_COST
-from perfcore.advise.candidates import propose, rows_of, serving
+from perfcore.advise.candidates import Candidate, propose, rows_of, serving
 from perfcore.advise.statement import (
     StatementShape,
     TableUse,
@@ -289,18 +289,25 @@ def single_columns(search: Search, budget_bytes: float) -> Found:
 def per_statement(search: Search, budget_bytes: float) -> Found:
     """Return for each statement the one of our own candidates that lowers its cost most."""
     chosen = set()
-    for statement in search.statements:
-        if statement.shape is None:
-            continue
-        proposal = propose(statement.shape, search.catalog, min_table_rows=MIN_TABLE_ROWS)
-        costs = [
-            (search.one_cost(statement, [c.index]), c.index.digest, c.index)
-            for c in proposal.candidates
-        ]
-        best = min(costs, key=lambda c: c[:2], default=None)
-        if best is not None and best[0] < 0.9 * search.one_cost(statement, NONE):
-            chosen.add(best[2])
+    try:
+        for statement in search.statements:
+            costs = [
+                (search.one_cost(statement, [c.index]), c.index.digest, c.index)
+                for c in _proposed(search, statement)
+            ]
+            best = min(costs, key=lambda c: c[:2], default=None)
+            if best is not None and best[0] < 0.9 * search.one_cost(statement, NONE):
+                chosen.add(best[2])
+    except OutOfTime:
+        return Found(frozenset(chosen), stopped_early=True)
     return Found(frozenset(chosen))
+
+
+def _proposed(search: Search, statement: _Statement) -> tuple[Candidate, ...]:
+    if statement.shape is None:
+        return ()
+    proposal = propose(statement.shape, search.catalog, min_table_rows=MIN_TABLE_ROWS)
+    return proposal.candidates
 
 
 # Step by step
@@ -557,7 +564,9 @@ def linear_programme(search: Search, budget_bytes: float) -> Found:
         stopped_early = True
         if not chosen:
             chosen, bound, is_proven = _solve(search, budget_bytes)
-    return Found(chosen, None if stopped_early else bound, stopped_early or not is_proven)
+    if bound is not None and (stopped_early or search.cost_or_bound(chosen) < bound):
+        bound = None  # the planner knows of more than the programme did
+    return Found(chosen, bound, stopped_early or not is_proven)
 
 
 def _atomic(search: Search, statement: _Statement) -> Iterator[Iterable[IndexDefinition]]:
