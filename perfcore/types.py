@@ -210,6 +210,7 @@ class ColumnInfo:
     most_common_freqs: tuple[float, ...] = ()
     histogram_bounds: tuple[str, ...] = ()
     deduplicates: bool | None = None  # whether a B-tree keeps equal values once; None: unknown
+    most_distinct: float | None = None  # rows of the table that it references
 
 
 @dataclass(frozen=True, slots=True)

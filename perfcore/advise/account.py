@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from perfcore.advise.advisor import Advice, advise
+from perfcore.advise.amounts import size_words
 from perfcore.advise.selection import Progress, silent
 from perfcore.advise.server_state import read_server_state
 from perfcore.advise.statement import plannable
@@ -35,6 +36,8 @@ MS_PER_COST = 0.005
 _HOUR_S = 3600.0
 _LIMIT_ROWS = 20  # in the place of a LIMIT that is a parameter
 _LEAST_SAVED = 0.0005  # of the workload's cost, by one index ...
+# A call that costs less takes most of its time to be sent and planned.
+_LEAST_SAVED_COST = 3.0
 _LEAST_SAVED_IN_BUDGET = 0.00001  # ... or where there is room for it anyway
 _ADVICE_SHARE = 0.85  # of the time; the rest is for adding up and comparing
 _CHANGED = 0.01  # a cost that moves by less is the same
@@ -191,6 +194,7 @@ def _unhurried(options: Options, workload: Sequence[WorkloadStatement]) -> Optio
         min_mean_ms=0.0,
         min_total_ms_per_hour=0.0,
         min_saved_ms_per_hour=least * whole_ms,
+        min_saved_cost=_LEAST_SAVED_COST,
         floor_ms=0.0,
         is_timed=False,
     )
@@ -405,7 +409,7 @@ def account_text(account: Account) -> str:
     lines = [
         f"{len(account.suggestions)} suggestions; workload cost {account.cost_before:,.0f} -> "
         f"{account.cost_after:,.0f} ({100 * saved:.1f} % less), "
-        f"{account.index_bytes / 1e6:,.1f} MB of indexes",
+        f"{size_words(account.index_bytes)} of indexes",
         f"{account.what_if_calls} plans by the {account.engine} in {account.planning_s:.1f} s, "
         f"{account.cache_hits} answered without one, {account.elapsed_s:.1f} s in all",
     ]
@@ -429,8 +433,13 @@ def account_text(account: Account) -> str:
 
 def _suggestion_lines(place: int, account: SuggestionAccount) -> list[str]:
     s = account.suggestion
-    size = f", {s.index_bytes / 1e6:,.1f} MB" if s.index_bytes else ""
-    lines = [f"{place}. {s.title} · saves {100 * account.saved_share:.1f} % of the cost{size}"]
+    size = size_words(s.index_bytes) if s.index_bytes else ""
+    saved = f"saves {100 * account.saved_share:.1f} % of the cost"
+    if s.kind == "drop_index":
+        gain = f"frees {size} and spares the writes its upkeep"
+    else:
+        gain = f"{saved}, {size}" if size else saved
+    lines = [f"{place}. {s.title} · {gain}"]
     if s.ddl:
         lines.append(f"   {s.ddl};")
     lines.append(f"   {s.reason}")

@@ -150,6 +150,7 @@ class Configurations:
     def useful(self, number: int) -> Iterator[tuple[Configuration, float]]:
         """Yield the configurations that gain enough, each with its cost."""
         limit = self.works[number].base_cost * (1 - self.options.min_gain)
+        limit = min(limit, self.works[number].base_cost - self.options.min_saved_cost)
         unwanted = self.banned | self.narrowed
         for configuration, cost in self.costs[number].items():
             if configuration and cost <= limit and not configuration & unwanted:

@@ -355,13 +355,13 @@ class IndexAdvice:
     def _limits_words(self, digest: str) -> str:
         size = size_words(self.book.index_bytes(self.candidates[digest].index) or 0)
         budget = self.options.storage_budget_bytes
+        if len(self.chosen) >= self.options.max_indexes:
+            return f"Only {self.options.max_indexes} indexes a round, and others save more."
         if budget is not None:
             return (
                 f"Its {size} would save less than what the budget of "
                 f"{size_words(budget)} is spent on."
             )
-        if len(self.chosen) >= self.options.max_indexes:
-            return f"Only {self.options.max_indexes} indexes a round, and others save more."
         return f"It saves too little more for its {size}."
 
     def _best_gain(self, digest: str) -> float:

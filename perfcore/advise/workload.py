@@ -70,6 +70,7 @@ class Options:
     storage_budget_bytes: int | None = None  # None: no limit
     max_regression: float = 0.10
     time_limit_s: float = 60.0
+    min_saved_cost: float = 0.0  # of one call, in the planner's units
     floor_ms: float = 0.05  # no statement is promised to become faster than this
     unused_after_hours: float = 24.0
     is_timed: bool = True  # the statements' times were measured, not made of costs

@@ -30,6 +30,14 @@ SELECT
             ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype
             AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
         WHERE t.oid = a.atttypid
+    ),
+    -- A column that references another table has no more values than that has rows.
+    (
+        SELECT min(r.reltuples)::pg_catalog.float8
+        FROM pg_catalog.pg_constraint AS q
+        JOIN pg_catalog.pg_class AS r ON r.oid = q.confrelid
+        WHERE q.contype = 'f' AND q.conrelid = a.attrelid AND q.conkey = ARRAY[a.attnum]
+            AND r.reltuples > 0
     )
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid

@@ -119,6 +119,7 @@ def _column(row: TupleRow) -> ColumnInfo:
         most_common_freqs=_tuple(row[9]),
         histogram_bounds=_tuple(row[10]),
         deduplicates=row[11],
+        most_distinct=row[12],
     )
 
 

@@ -289,6 +289,15 @@ EXAMPLES: tuple[Example, ...] = (
         "SELECT id FROM tagged WHERE $1::numeric = ANY(amounts)",
         (("1.5",), ("2",), (None,)),
     ),
+    # NULLs that equal each other
+    Example("not_distinct", "SELECT id FROM books WHERE isbn IS NOT DISTINCT FROM 'isbn-7'"),
+    Example(
+        "not_distinct",
+        "SELECT id FROM books WHERE $1::text IS NOT DISTINCT FROM ref OR pages > 200",
+        (("7",), ("none",)),
+        apart=((None,),),
+        equality=C,
+    ),
     # Casts
     Example("column_cast", "SELECT id FROM books WHERE pages = 300.0"),
     Example("column_cast", "SELECT id FROM books WHERE pages > 99.5 AND pages <= 200.0"),
@@ -615,6 +624,14 @@ NOT_REWRITTEN: tuple[tuple[str, str, str], ...] = (
     ("array_member", "SELECT id FROM tagged WHERE NOT 'x' = ANY(tags)", "NULL and false differ"),
     ("array_member", "SELECT id FROM tagged WHERE 1.5 = ANY(numbers)", "another type"),
     ("array_member", "SELECT id FROM books WHERE title = ANY($1)", "a list, no column"),
+    ("not_distinct", "SELECT id FROM books WHERE ref IS DISTINCT FROM '7'", "another question"),
+    ("not_distinct", "SELECT id FROM books WHERE ref IS NOT DISTINCT FROM kind", "no constant"),
+    (
+        "not_distinct",
+        "SELECT id FROM books WHERE NOT ref IS NOT DISTINCT FROM '7'",
+        "NULL and false differ",
+    ),
+    ("not_distinct", "SELECT id FROM books WHERE ref IS NOT DISTINCT FROM NULL", "it is NULL"),
     ("column_cast", "SELECT id FROM books WHERE pages = 300", "the same type"),
     ("column_cast", "SELECT id FROM books WHERE pages = 299.5", "finds nothing anyway"),
     ("column_cast", "SELECT id FROM books WHERE pages = 3000000000", "a bigint has its operator"),
