@@ -222,12 +222,12 @@ class IndexInfo:
     name: str
     definition: str  # pg_get_indexdef()
     method: str
-    keys: tuple[str, ...]  # pg_get_indexdef(oid, n, true): a column name or an expression
+    keys: tuple[str, ...]  # a column's name; else SQL: an expression, or a column COLLATE "x"
     include: tuple[str, ...]
     predicate: str
-    is_unique: bool
+    is_unique: bool  # at any time: not so where the check is deferrable
     is_primary: bool
-    is_constraint: bool  # backs a primary key, unique or exclusion constraint
+    is_constraint: bool  # backs a primary key, a unique, exclusion or foreign key constraint
     is_replica_identity: bool
     is_valid: bool
     index_bytes: int
@@ -235,6 +235,7 @@ class IndexInfo:
     descending: tuple[bool, ...] = ()
     opclasses: tuple[str, ...] = ()
     parent: str = ""  # schema.index of the partitioned table that it is a part of
+    nulls_first: tuple[bool, ...] = ()  # of each key; by default as it is `descending`
 
     def rebuild(self) -> str:
         """Return the statement that builds it anew while writes go on."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from perfcore.advise.candidates import is_stale
-from perfcore.advise.server_state import MB, ServerState, TableState
+from perfcore.advise.server_state import MB, ServerState, TableState, is_true
 from perfcore.advise.upkeep import size_words, suggest, table_sql
 from perfcore.advise.workload import Options
 from perfcore.errors import PerfcoreError
@@ -137,6 +137,8 @@ def index_bloat(catalog: Catalog, index: IndexInfo, storage: tuple[str, ...] = (
     except PerfcoreError:
         return None
     pairs = dict(o.partition("=")[::2] for o in storage)
+    if "deduplicate_items" in pairs and not is_true(pairs["deduplicate_items"]):
+        return None  # it is larger on purpose
     fill = int(pairs.get("fillfactor", _FRESH_FILLFACTOR))
     return Bloat(index.index_bytes, fresh * _FRESH_FILLFACTOR / fill)
 
@@ -144,13 +146,18 @@ def index_bloat(catalog: Catalog, index: IndexInfo, storage: tuple[str, ...] = (
 def definition_of(index: IndexInfo, table: TableInfo) -> IndexDefinition:
     """Return an existing index as the structure that proposed ones have."""
     descending = (*index.descending, *(False for _ in index.keys))
+    turned = tuple(
+        None if first is down else first
+        for first, down in zip(index.nulls_first, index.descending, strict=False)
+    )
+    nulls = (*turned, *(None for _ in index.keys))
     classes = (*index.opclasses, *("" for _ in index.keys))
     return IndexDefinition(
         index.schema,
         index.table,
         tuple(
-            IndexKey(k, is_expression=table.column(k) is None, descending=d, operator_class=o)
-            for k, d, o in zip(index.keys, descending, classes, strict=False)
+            IndexKey(k, table.column(k) is None, descending=d, nulls_first=n, operator_class=o)
+            for k, d, n, o in zip(index.keys, descending, nulls, classes, strict=False)
         ),
         index.method,
         index.include,

@@ -10,6 +10,7 @@ from perfcore.advise.held_back import held_back
 from perfcore.advise.server_state import (
     ServerState,
     TableState,
+    is_true,
 )
 from perfcore.advise.upkeep import (
     span_words,
@@ -67,7 +68,7 @@ class _Table:
 
     @property
     def is_vacuumed(self) -> bool:
-        return (self.state.option("autovacuum_enabled") or "true") not in ("false", "off", "0")
+        return is_true(self.state.option("autovacuum_enabled") or "on")
 
     @property
     def trigger_rows(self) -> float:
@@ -78,7 +79,8 @@ class _Table:
         share = float(scale) if scale else number("autovacuum_vacuum_scale_factor", 0.2)
         rows = float(base) if base else number("autovacuum_vacuum_threshold", 50.0)
         rows += share * self.rows
-        most = number("autovacuum_vacuum_max_threshold", -1.0)
+        bound = self.state.option("autovacuum_vacuum_max_threshold")
+        most = float(bound) if bound else number("autovacuum_vacuum_max_threshold", -1.0)
         return min(rows, most) if most >= 0 else rows
 
     def suggest_storage(

@@ -418,3 +418,34 @@ def test_what_could_not_be_read_is_said(request: pytest.FixtureRequest, major: i
         assert "unread" not in kinds(advice(reader))
     finally:
         run(dsn, f"GRANT pg_monitor TO {READER_ROLE}")
+
+
+@MAJORS
+def test_indexes_that_only_look_alike_stay(request: pytest.FixtureRequest, major: int) -> None:
+    dsn = dsn_of(request, major)
+    run(
+        dsn,
+        'CREATE TABLE people (id int NOT NULL, name text, "Name" text, UNIQUE (id) DEFERRABLE)',
+        "CREATE UNIQUE INDEX people_ref ON people (id)",  # a deferrable one is no target of keys
+        "CREATE TABLE letters (person_id int REFERENCES people (id))",
+        "CREATE INDEX ON people (name)",
+        'CREATE INDEX ON people ("Name")',
+        'CREATE INDEX ON people (name COLLATE "C")',
+        "CREATE INDEX ON people (name DESC, id)",
+        "CREATE INDEX ON people (name DESC NULLS LAST)",
+        "CREATE INDEX ON people (id) WHERE name = 'A B'",
+        "CREATE INDEX ON people (id) WHERE name = 'ab'",
+        "CREATE INDEX ON people (lower(name))",
+        'CREATE INDEX ON people (lower(name) COLLATE "C", id)',
+        "ALTER TABLE people ADD PRIMARY KEY (id)",
+    )
+    assert [s.title for s in advice(dsn) if s.kind == "drop_index"] == []
+    run(dsn, 'CREATE INDEX twin ON people (name COLLATE "C")')
+    assert [s.title for s in advice(dsn) if s.kind == "drop_index"] == ["Drop twin on people"]
+
+
+@pytest.mark.parametrize("word", ["no", "F", "off"])
+def test_autovacuum_is_off_however_that_was_typed(dsn: str, word: str) -> None:
+    run(dsn, *HEALTHY, f"ALTER TABLE plain SET (autovacuum_enabled = {word})")
+    found = [s for s in advice(dsn) if s.title == "Let autovacuum look after plain"]
+    assert len(found) == 1 and found[0].undo.endswith(f"= {word.lower()})")
