@@ -12,8 +12,11 @@ every page.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from psycopg import sql
 
 from perfcore.advise.candidates import is_stale
 from perfcore.advise.server_state import MB, ServerState, TableState, is_true
@@ -176,6 +179,7 @@ def _numbers(found: Bloat) -> tuple[tuple[str, str], ...]:
 
 def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -> Suggestion:
     name = table_sql(table.schema, table.name)
+    literal = sql.Literal(name).as_string(None)
     repack = (
         "pg_repack is installed"
         if "pg_repack" in catalog.extensions
@@ -197,13 +201,13 @@ def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -
         ddl=f"VACUUM (FULL, ANALYZE) {name}",
         present=size_words(found.present_bytes),
         proposed=f"about {size_words(found.fresh_bytes)}",
-        verify=f"SELECT * FROM pgstattuple('{table.qualified_name}') tells exactly, reading the "
+        verify=f"SELECT * FROM pgstattuple({literal}) tells exactly, reading the "
         "whole table (an extension); pg_table_size after it.",
         risk="VACUUM FULL holds an ACCESS EXCLUSIVE lock while it writes the table and its indexes "
         "anew: reads and writes wait. It needs room for the copy.",
         caveats=(
             f"{repack} does the same while reads and writes go on: pg_repack -t "
-            f"{table.qualified_name}.",
+            f"{shlex.quote(name)}.",
             "Estimated from statistics; look with pgstattuple before a long lock.",
         ),
     )
@@ -211,6 +215,7 @@ def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -
 
 def _index(index: IndexInfo, table: TableInfo, found: Bloat, options: Options) -> Suggestion:
     name = table_sql(index.schema, index.name)
+    literal = sql.Literal(name).as_string(None)
     return suggest(
         options,
         "maintenance",
@@ -228,7 +233,7 @@ def _index(index: IndexInfo, table: TableInfo, found: Bloat, options: Options) -
         index_bytes=int(found.fresh_bytes),
         present=size_words(found.present_bytes),
         proposed=f"about {size_words(found.fresh_bytes)}",
-        verify=f"SELECT avg_leaf_density FROM pgstatindex('{index.schema}.{index.name}'), of the "
+        verify=f"SELECT avg_leaf_density FROM pgstatindex({literal}), of the "
         "extension pgstattuple; pg_relation_size after it.",
         risk="It reads the table twice and waits for transactions that are open; reads and writes "
         "go on. Cancelled, it leaves an invalid index whose name ends in _ccnew: drop that.",

@@ -221,6 +221,7 @@ class TableState:
     vacuums: int
     is_readable: bool
     lacks_identity: bool  # no primary key and no other replica identity
+    identity: str  # relreplident: d the primary key, i an index, n nothing, f the whole row
     publications: str  # of updates or deletes
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from perfcore.advise.candidates import rows_of
-from perfcore.advise.held_back import held_back
+from perfcore.advise.held_back import holds_back
 from perfcore.advise.server_state import (
     ServerState,
     TableState,
@@ -41,7 +41,7 @@ def vacuum_advice(
     While an old transaction is open nobody is told to VACUUM: it would remove nothing.
     """
     found: list[Suggestion] = []
-    held = any(held_back(server, options))
+    held = holds_back(server)
     for table in catalog.tables:
         state = server.tables.get(table.qualified_name)
         if state is not None:
@@ -296,8 +296,13 @@ def _mentions(index: IndexInfo, column: str) -> bool:
 
 
 def _no_identity(table: _Table) -> Iterator[Suggestion]:
-    if not (table.state.publications and table.state.lacks_identity):
+    state = table.state
+    if not (state.publications and state.lacks_identity):
         return
+    has_key = any(i.is_primary for i in table.info.indexes)
+    lacks = "no primary key" if state.identity == "d" else "REPLICA IDENTITY NOTHING"
+    if state.identity == "i":
+        lacks = "a replica identity whose index is gone"
     yield suggest(
         table.options,
         "maintenance",
@@ -305,15 +310,17 @@ def _no_identity(table: _Table) -> Iterator[Suggestion]:
         f"Give {table.info.name} a replica identity",
         Finding(
             "no_replica_identity",
-            f"{table.info.name} is published ({table.state.publications}) and has no primary key: "
-            "UPDATE and DELETE on it fail.",
+            f"{table.info.name} is published ({state.publications}) and has {lacks}: UPDATE and "
+            "DELETE on it fail.",
         ),
         "A subscriber must know which row changed. A primary key tells it; without one the whole "
         "old row is written to the log.",
-        ddl=f"ALTER TABLE {table.sql} REPLICA IDENTITY FULL",
-        undo=f"ALTER TABLE {table.sql} REPLICA IDENTITY DEFAULT",
+        ddl=f"ALTER TABLE {table.sql} REPLICA IDENTITY {'DEFAULT' if has_key else 'FULL'}",
+        undo=f"ALTER TABLE {table.sql} REPLICA IDENTITY "
+        + ("DEFAULT" if state.identity == "d" else "NOTHING"),
         present="none",
-        proposed="a primary key; FULL until there is one",
+        proposed="the primary key" if has_key else "a primary key; FULL until there is one",
         verify="An UPDATE of one row does not fail, and arrives at the subscriber.",
-        risk="It takes an ACCESS EXCLUSIVE lock for an instant; updates write more log.",
+        risk="It takes an ACCESS EXCLUSIVE lock for an instant"
+        + ("." if has_key else "; updates write more log."),
     )
