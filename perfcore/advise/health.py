@@ -79,9 +79,9 @@ def _weigh(statements: Sequence[Weighed], plans: Plans, what_if: WhatIf, options
         for text in texts[:_MOST_WEIGHED]:
             try:
                 before = plans(plannable(text))
+                after = what_if(plannable(text), index, hidden) if before else None
             except OutOfTime:
                 break
-            after = what_if(plannable(text), index, hidden) if before else None
             if before is None or after is None:
                 continue
             count += 1

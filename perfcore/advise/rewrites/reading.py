@@ -89,9 +89,6 @@ class Reader:
     def __init__(self, tree: exp.Expr, catalog: Catalog) -> None:
         self.catalog = catalog
         self._common = {_alias(cte) for cte in tree.find_all(exp.CTE)}
-        self._heirs = {
-            t.parent for t in catalog.tables if t.parent and _is_inherited(t.parent, catalog)
-        }
 
     def sources(self, select: exp.Select) -> tuple[Source, ...]:
         """Return the members of the FROM clause in their order."""
@@ -157,7 +154,7 @@ class Reader:
 
     def keys(self, table: TableInfo) -> list[tuple[str, ...]]:
         """Return the column sets that no two rows of the table share, NULLs aside."""
-        if table.qualified_name in self._heirs:
+        if table.qualified_name in self.catalog.inherited:
             return []
         names = {c.name for c in table.columns}
         return [
@@ -167,7 +164,7 @@ class Reader:
         ]
 
     def primary_key(self, table: TableInfo) -> tuple[str, ...]:
-        if table.qualified_name in self._heirs:
+        if table.qualified_name in self.catalog.inherited:
             return ()
         return next((i.keys for i in table.indexes if i.is_primary), ())
 
@@ -350,11 +347,6 @@ def _is_merged(name: str, sources: tuple[Source, ...]) -> bool:
         j.method == "NATURAL" or name in {name_of(u) for u in j.args.get("using") or ()}
         for j in joins
     )
-
-
-def _is_inherited(name: str, catalog: Catalog) -> bool:
-    """Say whether a table has children that are no partitions: its keys do not hold over them."""
-    return any(t.qualified_name == name and t.kind != "p" for t in catalog.tables)
 
 
 def _is_plain(source: Source) -> bool:
