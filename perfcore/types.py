@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import TypeVar
 
 from psycopg import sql
 
@@ -223,12 +224,12 @@ class IndexInfo:
     name: str
     definition: str  # pg_get_indexdef()
     method: str
-    keys: tuple[str, ...]  # pg_get_indexdef(oid, n, true): a column name or an expression
+    keys: tuple[str, ...]  # a column's name; else SQL: an expression, or a column COLLATE "x"
     include: tuple[str, ...]
     predicate: str
-    is_unique: bool
+    is_unique: bool  # at any time: not so where the check is deferrable
     is_primary: bool
-    is_constraint: bool  # backs a primary key, unique or exclusion constraint
+    is_constraint: bool  # backs a primary key, a unique, exclusion or foreign key constraint
     is_replica_identity: bool
     is_valid: bool
     index_bytes: int
@@ -236,6 +237,7 @@ class IndexInfo:
     descending: tuple[bool, ...] = ()
     opclasses: tuple[str, ...] = ()
     parent: str = ""  # schema.index of the partitioned table that it is a part of
+    nulls_first: tuple[bool, ...] = ()  # of each key; by default as it is `descending`
 
     def rebuild(self) -> str:
         """Return the statement that builds it anew while writes go on."""
@@ -286,9 +288,16 @@ class ViewInfo:
     definition: str  # pg_get_viewdef()
 
 
-@dataclass(frozen=True, slots=True)
+_Item = TypeVar("_Item")
+_Named = TypeVar("_Named", TableInfo, ViewInfo)
+
+
+@dataclass(frozen=True)
 class Catalog:
-    """What a target's catalogue said at one instant: tables and what is kept like them."""
+    """What a target's catalogue said at one instant: tables and what is kept like them.
+
+    Without slots, so that it remembers where its tables are: a round asks a hundred thousand times.
+    """
 
     server_version: int  # server_version_num: 150020
     database: str
@@ -300,23 +309,59 @@ class Catalog:
 
     def view(self, name: str, schema: str = "") -> ViewInfo | None:
         """Return a view by name; without a schema the first match, `public` before others."""
-        found = [v for v in self.views if v.name == name and (not schema or v.schema == schema)]
-        return min(found, key=lambda v: (v.schema != "public", v.schema), default=None)
+        return _first(self._views_named.get(name, ()), schema)
 
     def table(self, name: str, schema: str = "") -> TableInfo | None:
         """Return a table by name; without a schema the first match, `public` before others."""
-        found = [t for t in self.tables if t.name == name and (not schema or t.schema == schema)]
-        return min(found, key=lambda t: (t.schema != "public", t.schema), default=None)
+        return _first(self._tables_named.get(name, ()), schema)
+
+    def qualified(self, name: str) -> TableInfo | None:
+        """Return the table of that `schema.name`, None if there is none."""
+        return self._tables_qualified.get(name)
 
     def children(self, table: TableInfo) -> tuple[TableInfo, ...]:
         """Return the partitions of a table, or what inherits from it, one level down."""
-        return tuple(t for t in self.tables if t.parent == table.qualified_name)
+        return self._tables_under.get(table.qualified_name, ())
+
+    @cached_property
+    def inherited(self) -> frozenset[str]:
+        """Return the tables whose children are no partitions: their keys do not hold over them."""
+        kinds = {t.qualified_name: t.kind for t in self.tables}
+        return frozenset(p for p in self._tables_under if kinds.get(p, "p") != "p")
+
+    @cached_property
+    def _views_named(self) -> dict[str, tuple[ViewInfo, ...]]:
+        return _grouped(self.views, lambda v: v.name)
+
+    @cached_property
+    def _tables_named(self) -> dict[str, tuple[TableInfo, ...]]:
+        return _grouped(self.tables, lambda t: t.name)
+
+    @cached_property
+    def _tables_qualified(self) -> dict[str, TableInfo]:
+        return {t.qualified_name: t for t in reversed(self.tables)}
+
+    @cached_property
+    def _tables_under(self) -> dict[str, tuple[TableInfo, ...]]:
+        return _grouped((t for t in self.tables if t.parent), lambda t: t.parent)
 
     def leaves(self, table: TableInfo) -> tuple[TableInfo, ...]:
         """Return the tables that hold a table's rows: itself, or a partitioned one's partitions."""
         if table.kind != "p":
             return (table,)
         return tuple(leaf for child in self.children(table) for leaf in self.leaves(child))
+
+
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], str]) -> dict[str, tuple[_Item, ...]]:
+    found: dict[str, list[_Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return {name: tuple(group) for name, group in found.items()}
+
+
+def _first(named: Sequence[_Named], schema: str) -> _Named | None:
+    fitting = [n for n in named if not schema or n.schema == schema]
+    return min(fitting, key=lambda n: (n.schema != "public", n.schema), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from perfcore.types import (
 )
 from perfcore.whatif.planner import Planner
 
+_READ_SHARE = 0.3  # of the time, for reading the statements, the heaviest first
 _SEARCH_SHARE = 0.75  # of the time; the rest is for the words
 
 
@@ -109,6 +110,7 @@ class _Read:
     statement: WorkloadStatement
     shape: StatementShape | None
     problem: str = ""
+    is_reached: bool = True  # before the time for reading was over
 
 
 class _Round:
@@ -126,19 +128,19 @@ class _Round:
         self.catalog = catalog
         self.server = server
         self.options = options
+        self.out_of_time = False
         self.endpoints = endpoints
         self.planner = planner
         rows = {t.name: rows_of(t) for t in catalog.tables}
         self.book = CostBook(planner, options.time_limit_s, clock, rows)
         ordered = sorted(workload, key=lambda s: (-s.total_exec_time_ms, s.fingerprint, s.queryid))
-        self.reads = [_read(s, catalog) for s in ordered]
+        self.reads = [self._read(s) for s in ordered]
         known = [(r.statement, r.shape) for r in self.reads if r.shape is not None]
         self.writes: Writes = writes_of(known, catalog, write_rates)
         self.works: list[Work] = []
         self.candidates: dict[str, Candidate] = {}
         self.proposals: dict[int, Proposal] = {}  # by fingerprint
         self.silences: list[Silence] = []
-        self.out_of_time = False
         self.asked: list[Asked] = []
         self.rewrite_plans: dict[str, SuggestionPlans] = {}  # by suggestion_id
 
@@ -199,6 +201,14 @@ class _Round:
             write_ms_per_hour=sum(s.write_ms_per_hour for s in suggestions),
         )
 
+    def _read(self, statement: WorkloadStatement) -> _Read:
+        if self.book.elapsed_s > _READ_SHARE * self.options.time_limit_s:
+            return _Read(statement, None, is_reached=False)
+        try:
+            return _Read(statement, read_statement(statement.text, self.catalog))
+        except Unparsable as error:
+            return _Read(statement, None, str(error))
+
     def _standing(self, indexes: Collection[IndexDefinition]) -> frozenset[str]:
         """Return the indexes that are still worth asking about, as candidates."""
         found = set()
@@ -231,6 +241,8 @@ class _Round:
     def _consider(self, read: _Read) -> Silence | None:
         """Make the statement part of the round, or say why not."""
         statement, shape = read.statement, read.shape
+        if not read.is_reached:
+            return self._not_reached(statement)
         if shape is None:
             return _silence(statement, SilenceReason.UNPARSABLE, read.problem)
         if shape.command == "other" or (shape.command == "insert" and not shape.uses):
@@ -246,6 +258,11 @@ class _Round:
         if not proposal.candidates:
             return self._without_candidates(statement, shape, proposal)
         return self._weigh(statement, shape, proposal)
+
+    def _not_reached(self, statement: WorkloadStatement) -> Silence:
+        self.out_of_time = True
+        detail = f"not reached in {self.options.time_limit_s:,.0f} s"
+        return _silence(statement, SilenceReason.NO_GAIN, detail)
 
     def _without_candidates(
         self, statement: WorkloadStatement, shape: StatementShape, proposal: Proposal
@@ -277,9 +294,7 @@ class _Round:
             try:
                 base = self.book.cost(text)
             except OutOfTime:
-                self.out_of_time = True
-                detail = f"not reached in {self.options.time_limit_s:,.0f} s"
-                return _silence(statement, SilenceReason.NO_GAIN, detail)
+                return self._not_reached(statement)
             if base is None:
                 why = self.book.why_failed(text)
                 return _silence(statement, SilenceReason.PLANNING_FAILED, why)
@@ -313,15 +328,14 @@ class _Round:
             plans=self.book.plan,
             what_if=self._instead,
         )
-        return [self._with_victims(s) for s in found]
-
-    def _with_victims(self, suggestion: Suggestion) -> Suggestion:
-        """Name the slow statements whose plans rest on stale statistics."""
-        stale = {
+        tables = {
             suggestion_id(self.options.target_id, "analyze", t.qualified_name): t.qualified_name
             for t in self.catalog.tables
         }
-        name = stale.get(suggestion.suggestion_id)
+        return [self._with_victims(s, tables.get(s.suggestion_id)) for s in found]
+
+    def _with_victims(self, suggestion: Suggestion, name: str | None) -> Suggestion:
+        """Name the slow statements whose plans rest on that table's stale statistics."""
         if name is None:
             return suggestion
         gains = tuple(
@@ -337,6 +351,8 @@ class _Round:
 
     def _instead(self, text: str, index: IndexDefinition, hidden: Sequence[str]) -> Plan | None:
         """Return the plan with the index in the place of the hidden ones, None where none is."""
+        if self.book.elapsed_s > self.options.time_limit_s:
+            raise OutOfTime
         try:
             return self.planner.plan(text, indexes=[index], hidden=hidden)
         except PerfcoreError:
@@ -349,11 +365,15 @@ class _Round:
         )  # fmt: skip
         found: list[Suggestion] = []
         for read in self.reads:
-            if read.shape is not None and read.shape.command == "select":
-                try:
-                    found += remedies.for_statement(read.statement, read.shape)
-                except OutOfTime:
-                    self.out_of_time = True
+            if read.shape is None or read.shape.command != "select":
+                continue
+            if self.book.elapsed_s > self.options.time_limit_s:
+                self.out_of_time = True
+                break
+            try:
+                found += remedies.for_statement(read.statement, read.shape)
+            except OutOfTime:
+                self.out_of_time = True
         if self.options.storage_budget_bytes is not None:
             found = [_without_index(s) for s in found]
         return list({s.suggestion_id: s for s in found}.values())
@@ -365,13 +385,6 @@ def _without_index(suggestion: Suggestion) -> Suggestion:
         return suggestion
     caveat = f"It needs what is not part of the budget: {suggestion.ddl}"
     return replace(suggestion, ddl="", undo="", caveats=(*suggestion.caveats, caveat))
-
-
-def _read(statement: WorkloadStatement, catalog: Catalog) -> _Read:
-    try:
-        return _Read(statement, read_statement(statement.text, catalog))
-    except Unparsable as error:
-        return _Read(statement, None, str(error))
 
 
 def _silence(statement: WorkloadStatement, reason: SilenceReason, detail: str = "") -> Silence:

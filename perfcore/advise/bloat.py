@@ -12,11 +12,14 @@ every page.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from perfcore.advise.candidates import is_stale
-from perfcore.advise.server_state import MB, ServerState, TableState
+from perfcore.advise.server_state import MB, ServerState, TableState, is_true
 from perfcore.advise.upkeep import size_words, suggest, table_sql
 from perfcore.advise.workload import Options
 from perfcore.errors import PerfcoreError
@@ -137,6 +140,8 @@ def index_bloat(catalog: Catalog, index: IndexInfo, storage: tuple[str, ...] = (
     except PerfcoreError:
         return None
     pairs = dict(o.partition("=")[::2] for o in storage)
+    if "deduplicate_items" in pairs and not is_true(pairs["deduplicate_items"]):
+        return None  # it is larger on purpose
     fill = int(pairs.get("fillfactor", _FRESH_FILLFACTOR))
     return Bloat(index.index_bytes, fresh * _FRESH_FILLFACTOR / fill)
 
@@ -144,13 +149,18 @@ def index_bloat(catalog: Catalog, index: IndexInfo, storage: tuple[str, ...] = (
 def definition_of(index: IndexInfo, table: TableInfo) -> IndexDefinition:
     """Return an existing index as the structure that proposed ones have."""
     descending = (*index.descending, *(False for _ in index.keys))
+    turned = tuple(
+        None if first is down else first
+        for first, down in zip(index.nulls_first, index.descending, strict=False)
+    )
+    nulls = (*turned, *(None for _ in index.keys))
     classes = (*index.opclasses, *("" for _ in index.keys))
     return IndexDefinition(
         index.schema,
         index.table,
         tuple(
-            IndexKey(k, is_expression=table.column(k) is None, descending=d, operator_class=o)
-            for k, d, o in zip(index.keys, descending, classes, strict=False)
+            IndexKey(k, table.column(k) is None, descending=d, nulls_first=n, operator_class=o)
+            for k, d, n, o in zip(index.keys, descending, nulls, classes, strict=False)
         ),
         index.method,
         index.include,
@@ -169,6 +179,7 @@ def _numbers(found: Bloat) -> tuple[tuple[str, str], ...]:
 
 def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -> Suggestion:
     name = table_sql(table.schema, table.name)
+    literal = sql.Literal(name).as_string(None)
     repack = (
         "pg_repack is installed"
         if "pg_repack" in catalog.extensions
@@ -190,13 +201,13 @@ def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -
         ddl=f"VACUUM (FULL, ANALYZE) {name}",
         present=size_words(found.present_bytes),
         proposed=f"about {size_words(found.fresh_bytes)}",
-        verify=f"SELECT * FROM pgstattuple('{table.qualified_name}') tells exactly, reading the "
+        verify=f"SELECT * FROM pgstattuple({literal}) tells exactly, reading the "
         "whole table (an extension); pg_table_size after it.",
         risk="VACUUM FULL holds an ACCESS EXCLUSIVE lock while it writes the table and its indexes "
         "anew: reads and writes wait. It needs room for the copy.",
         caveats=(
             f"{repack} does the same while reads and writes go on: pg_repack -t "
-            f"{table.qualified_name}.",
+            f"{shlex.quote(name)}.",
             "Estimated from statistics; look with pgstattuple before a long lock.",
         ),
     )
@@ -204,6 +215,7 @@ def _table(table: TableInfo, found: Bloat, catalog: Catalog, options: Options) -
 
 def _index(index: IndexInfo, table: TableInfo, found: Bloat, options: Options) -> Suggestion:
     name = table_sql(index.schema, index.name)
+    literal = sql.Literal(name).as_string(None)
     return suggest(
         options,
         "maintenance",
@@ -221,7 +233,7 @@ def _index(index: IndexInfo, table: TableInfo, found: Bloat, options: Options) -
         index_bytes=int(found.fresh_bytes),
         present=size_words(found.present_bytes),
         proposed=f"about {size_words(found.fresh_bytes)}",
-        verify=f"SELECT avg_leaf_density FROM pgstatindex('{index.schema}.{index.name}'), of the "
+        verify=f"SELECT avg_leaf_density FROM pgstatindex({literal}), of the "
         "extension pgstattuple; pg_relation_size after it.",
         risk="It reads the table twice and waits for transactions that are open; reads and writes "
         "go on. Cancelled, it leaves an invalid index whose name ends in _ccnew: drop that.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from psycopg import sql
+
 from perfcore.advise.bloat import bloat_advice
 from perfcore.advise.costs import OutOfTime
 from perfcore.advise.held_back import held_back
@@ -14,7 +16,7 @@ from perfcore.advise.settings import setting_advice
 from perfcore.advise.statement import plannable
 from perfcore.advise.statistics import Plans, Weighed, stale_statistics, statistics_advice
 from perfcore.advise.unused_indexes import Drops
-from perfcore.advise.upkeep import suggest, table_sql
+from perfcore.advise.upkeep import STEP, suggest, table_sql
 from perfcore.advise.vacuum import vacuum_advice
 from perfcore.advise.workload import ForeignKey, Options, Writes
 from perfcore.advise.wraparound import wraparound_advice
@@ -77,9 +79,9 @@ def _weigh(statements: Sequence[Weighed], plans: Plans, what_if: WhatIf, options
         for text in texts[:_MOST_WEIGHED]:
             try:
                 before = plans(plannable(text))
+                after = what_if(plannable(text), index, hidden) if before else None
             except OutOfTime:
                 break
-            after = what_if(plannable(text), index, hidden) if before else None
             if before is None or after is None:
                 continue
             count += 1
@@ -130,15 +132,15 @@ def _cold(table: TableInfo, options: Options) -> Iterator[Suggestion]:
 
 def _unread(server: ServerState, options: Options) -> Iterator[Suggestion]:
     """Say which rules could not speak for want of rights, and the grant that lets them."""
-    role = f'"{server.counters.role}"'
+    role = sql.Identifier(server.counters.role).as_string(None)
     lacking = [*server.unread]
-    grants = []
+    rights = []
     if not (server.counters.reads_all_stats and server.counters.reads_all_settings):
-        grants.append(f"GRANT pg_monitor TO {role}")
+        rights.append("pg_monitor")
     tables = sorted(n for n, t in server.tables.items() if not t.is_readable)
     for name in tables[:5]:
         state = server.tables[name]
-        grants.append(f"GRANT SELECT ON {table_sql(state.schema, state.name)} TO {role}")
+        rights.append(f"SELECT ON {table_sql(state.schema, state.name)}")
     if tables:
         lacking.append(
             f"the columns' statistics of {len(tables)} tables ({', '.join(tables[:5])}): bloat and "
@@ -147,8 +149,7 @@ def _unread(server: ServerState, options: Options) -> Iterator[Suggestion]:
     for sequence in [s for s in server.sequences if not s.is_readable][:5]:
         name = f"{sequence.schema}.{sequence.name}"
         lacking.append(f"the sequence {name}: whether it nears its end.")
-        name = table_sql(sequence.schema, sequence.name)
-        grants.append(f"GRANT SELECT ON SEQUENCE {name} TO {role}")
+        rights.append(f"SELECT ON SEQUENCE {table_sql(sequence.schema, sequence.name)}")
     if not lacking:
         return
     yield suggest(
@@ -159,8 +160,8 @@ def _unread(server: ServerState, options: Options) -> Iterator[Suggestion]:
         Finding("unread", "Not read: " + " ".join(lacking)),
         "Where nothing was read nothing is advised, and that is no sign of health. setup.sql gives "
         "all of these rights; none of them lets the role change anything.",
-        ddl=";\n".join(grants),
-        undo=";\n".join(g.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM ") for g in grants),
+        ddl=STEP.join(f"GRANT {right} TO {role}" for right in rights),
+        undo=STEP.join(f"REVOKE {right} FROM {role}" for right in rights),
         present="a part not read" if len(lacking) == 1 else f"{len(lacking)} parts not read",
         proposed="all read",
         verify="perfcore doctor, and the next round of advice.",

@@ -22,6 +22,29 @@ PREPARED_HOURS = 1.0
 HELD_XIDS = 1_000_000
 
 
+def holds_back(server: ServerState) -> bool:
+    """Say whether a VACUUM of this database's tables would remove little now.
+
+    A session of another database looks at its own tables only, and a slot that keeps nothing but
+    the log keeps no rows; a logical one keeps the catalogue's.
+    """
+    now, here = server.counters.read_at, server.counters.database
+    return (
+        any(
+            s.xid_age is not None
+            and s.database == here
+            and hours_between(s.began_at, now) >= IDLE_HOURS
+            for s in server.sessions
+        )
+        or any(
+            p.database == here and hours_between(p.prepared_at, now) >= PREPARED_HOURS
+            for p in server.prepared
+        )
+        or any((s.xid_age or 0) >= HELD_XIDS for s in server.standbys)
+        or any(s.kind == "physical" and (s.xid_age or 0) >= HELD_XIDS for s in server.slots)
+    )
+
+
 def held_back(server: ServerState, options: Options) -> Iterator[Suggestion]:
     """Yield what keeps VACUUM from removing dead rows."""
     now = server.counters.read_at
@@ -67,6 +90,10 @@ _HELD = (
     "While it is open VACUUM removes no row version that died since it began, in any table of the "
     "database."
 )
+_LOCKS = (
+    "It keeps its locks, for which every change of these tables' columns or indexes waits, and "
+    "behind that everybody else."
+)
 _VERIFY_HELD = (
     "SELECT max(age(backend_xmin)) FROM pg_stat_activity falls, and n_dead_tup after the next "
     "VACUUM."
@@ -87,8 +114,9 @@ def _idle(session: SessionState, hours: float, server: ServerState, options: Opt
             f"{span_words(hours)} and does nothing.",
             (("state", session.state), ("began", f"{session.began_at:%Y-%m-%d %H:%M} UTC")),
         ),
-        f"{_HELD} It keeps its locks, too. The application waits for something, or forgot to "
-        "commit; the server can end such a session by itself.",
+        (f"{_HELD} It keeps its locks, too." if session.xid_age is not None else _LOCKS)
+        + " The application waits for something, or forgot to commit; the server can end such a "
+        "session by itself.",
         ddl=f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '5min'",
         undo=f"ALTER DATABASE {name} RESET idle_in_transaction_session_timeout",
         present=f"more than {span_words(hours)}, or off",

@@ -11,12 +11,20 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from perfcore.advise.bloat import definition_of
-from perfcore.advise.candidates import MAX_KEYS, plain, rows_of
+from perfcore.advise.candidates import MAX_KEYS, rows_of
 from perfcore.advise.unused_indexes import drop_sql, may_go, relief
 from perfcore.advise.upkeep import STEP, size_words, suggest
 from perfcore.advise.workload import Options, Writes
 from perfcore.errors import PerfcoreError
-from perfcore.types import Catalog, Finding, IndexDefinition, IndexInfo, Suggestion, TableInfo
+from perfcore.types import (
+    Catalog,
+    Finding,
+    IndexDefinition,
+    IndexInfo,
+    IndexKey,
+    Suggestion,
+    TableInfo,
+)
 from perfcore.whatif.size import estimate_index_bytes
 
 MIN_SAVED_BYTES = 2 << 20
@@ -87,7 +95,7 @@ def _may_merge(index: IndexInfo) -> bool:
 
 
 def _merged(one: IndexInfo, other: IndexInfo, table: TableInfo, catalog: Catalog) -> _Merged | None:
-    if plain(one.predicate) != plain(other.predicate):
+    if one.predicate != other.predicate:
         return None
     long, short = (one, other) if _leads(one, other) else (other, one)
     shared = _shared_keys(long, short, table)
@@ -124,9 +132,8 @@ def _shared_keys(one: IndexInfo, other: IndexInfo, table: TableInfo) -> int:
     return count
 
 
-def _keys(index: IndexInfo, table: TableInfo) -> list[tuple[str, bool, str]]:
-    keys = definition_of(index, table).keys
-    return [(plain(k.expression), k.descending, k.operator_class) for k in keys]
+def _keys(index: IndexInfo, table: TableInfo) -> tuple[IndexKey, ...]:
+    return definition_of(index, table).keys
 
 
 def _with_included(long: IndexInfo, short: IndexInfo, table: TableInfo) -> IndexDefinition | None:

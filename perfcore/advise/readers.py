@@ -93,7 +93,12 @@ def _setting(suggestion: Suggestion) -> Placed:
         return Placed(Reader.DEVELOPER, "the application sets it in its own transaction")
     if _is_of_one_table(suggestion.ddl):
         return Placed(Reader.RUN_NOW, _OF_ONE_TABLE)
-    return Placed(Reader.DECISION, "it changes memory or plans for every statement of the server")
+    if not suggestion.ddl:
+        return Placed(Reader.DECISION, "there is no one statement that does it")
+    if suggestion.ddl.startswith("ALTER TABLE "):
+        return Placed(Reader.DECISION, "the table grows by what its pages leave free")
+    whole = "database" if suggestion.ddl.startswith("ALTER DATABASE ") else "server"
+    return Placed(Reader.DECISION, f"it changes what every session of the {whole} does")
 
 
 def _maintenance(suggestion: Suggestion) -> Placed:

@@ -35,7 +35,8 @@ def _limit(sequence: SequenceState) -> int:
 def _ending(sequence: SequenceState, most: int, writes: Writes, options: Options) -> Suggestion:
     assert sequence.last_value is not None
     left = (most - sequence.last_value) // sequence.increment
-    is_column = most < sequence.most or sequence.column_type in ("smallint", "integer")
+    # A bound of its own is lifted; where the column's or the type's is met, both get wider.
+    is_column = most == _MOST.get(sequence.column_type) and sequence.column_type != "bigint"
     ddl = _remedy(sequence, is_column=is_column)
     full = f"{sequence.schema}.{sequence.name}"
     column = f"{sequence.table_name}.{sequence.column_name}" if sequence.table_name else full
@@ -79,9 +80,12 @@ def _bound(sequence: SequenceState, most: int) -> str:
 
 def _remedy(sequence: SequenceState, *, is_column: bool) -> str:
     name = table_sql(sequence.schema, sequence.name)
-    wider = f"ALTER SEQUENCE {name} AS bigint"
+    # AS moves the bound of the old type, and no other.
+    is_own_bound = sequence.most < _MOST[sequence.type]
+    wider = f"ALTER SEQUENCE {name} AS bigint" + (" NO MAXVALUE" if is_own_bound else "")
     if not is_column:
-        return f"ALTER SEQUENCE {name} NO MAXVALUE" if sequence.type == "bigint" else wider
+        is_enough = is_own_bound and sequence.type != "smallint"
+        return f"ALTER SEQUENCE {name} NO MAXVALUE" if is_enough else wider
     table = table_sql(sequence.table_schema, sequence.table_name)
     column = sql.Identifier(sequence.column_name).as_string(None)
     alter = f"ALTER TABLE {table} ALTER COLUMN {column} TYPE bigint"

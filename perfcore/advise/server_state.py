@@ -91,6 +91,16 @@ class SettingValue:
         return self.context == "postmaster"
 
 
+def is_true(text: str) -> bool:
+    """Return what the server reads in a storage parameter, which it keeps as it was typed.
+
+    >>> [is_true(t) for t in ("on", "T", "1", "no", "OFF", "fal", "0")]
+    [True, True, True, False, False, False, False]
+    """
+    word = text.lower()
+    return not (word in ("of", "off", "0") or "false".startswith(word) or "no".startswith(word))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerCounters:
     """The answer of `health_server.sql`."""
@@ -211,6 +221,7 @@ class TableState:
     vacuums: int
     is_readable: bool
     lacks_identity: bool  # no primary key and no other replica identity
+    identity: str  # relreplident: d the primary key, i an index, n nothing, f the whole row
     publications: str  # of updates or deletes
 
     @property

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from perfcore.advise.candidates import plain
 from perfcore.advise.server_state import IndexUse, ServerState
 from perfcore.advise.upkeep import hours_between, size_words, span_words, suggest, table_sql
 from perfcore.advise.workload import ForeignKey, Options, WriteRate, Writes
@@ -32,12 +31,16 @@ class Drops:
     foreign_keys: Collection[ForeignKey] = ()
 
     def of_table(self, table: TableInfo) -> dict[str, Suggestion]:
-        """Return the suggestions by index: of one index the surest reason."""
-        found: dict[str, Suggestion] = {}
-        for make in (self._invalid, self._replaced, self._unused):
-            for name, suggestion in make(table):
-                found.setdefault(name, suggestion)
-        return found
+        """Return the suggestions by index: of one index the surest reason.
+
+        One that goes itself because nobody scans it replaces none that somebody does scan.
+        """
+        unused = dict(self._unused(table))
+        found = dict(self._invalid(table))
+        for index, keeper, suggestion in self._replaced(table):
+            if keeper.name not in unused or index.name in unused:
+                found.setdefault(index.name, suggestion)
+        return found | {n: s for n, s in unused.items() if n not in found}
 
     def _invalid(self, table: TableInfo) -> Iterator[tuple[str, Suggestion]]:
         building = self.server.building if self.server else frozenset()
@@ -65,7 +68,7 @@ class Drops:
                 ),
             )
 
-    def _replaced(self, table: TableInfo) -> Iterator[tuple[str, Suggestion]]:
+    def _replaced(self, table: TableInfo) -> Iterator[tuple[IndexInfo, IndexInfo, Suggestion]]:
         for index in table.indexes:
             other = next((o for o in table.indexes if _replaces(o, index)), None)
             if other is None:
@@ -73,7 +76,8 @@ class Drops:
             same = _identity(other) == _identity(index)
             words = "is the same index as" if same else "is the beginning of"
             yield (
-                index.name,
+                index,
+                other,
                 self._drop(
                     index,
                     table,
@@ -249,12 +253,15 @@ def may_go(index: IndexInfo) -> bool:
 def _identity(index: IndexInfo) -> tuple[object, ...]:
     return (
         index.method,
-        tuple(plain(k) for k in index.keys),
+        index.keys,
         index.descending,
+        index.nulls_first,
         index.opclasses,
         tuple(sorted(index.include)),
-        plain(index.predicate),
-        index.is_unique,
+        index.predicate,
+        # The parameters of operator classes.
+        "" if index.method == "btree" else index.definition.partition(" USING ")[2],
+        (index.is_unique, index.is_unique and " NULLS NOT DISTINCT" in index.definition),
     )
 
 
@@ -269,9 +276,10 @@ def _replaces(keeper: IndexInfo, index: IndexInfo) -> bool:
         return False
     count = len(index.keys)
     return (
-        plain(keeper.predicate) == plain(index.predicate)
-        and [plain(k) for k in keeper.keys[:count]] == [plain(k) for k in index.keys]
+        keeper.predicate == index.predicate
+        and keeper.keys[:count] == index.keys
         and keeper.descending[:count] == index.descending
+        and keeper.nulls_first[:count] == index.nulls_first
         and keeper.opclasses[:count] == index.opclasses
         and set(index.include) <= set(keeper.include) | set(keeper.keys)
         and (len(keeper.keys), len(keeper.include)) > (count, len(index.include))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from perfcore.advise.candidates import rows_of
-from perfcore.advise.held_back import held_back
+from perfcore.advise.held_back import holds_back
 from perfcore.advise.server_state import (
     ServerState,
     TableState,
+    is_true,
 )
 from perfcore.advise.upkeep import (
     span_words,
@@ -40,7 +41,7 @@ def vacuum_advice(
     While an old transaction is open nobody is told to VACUUM: it would remove nothing.
     """
     found: list[Suggestion] = []
-    held = any(held_back(server, options))
+    held = holds_back(server)
     for table in catalog.tables:
         state = server.tables.get(table.qualified_name)
         if state is not None:
@@ -67,7 +68,7 @@ class _Table:
 
     @property
     def is_vacuumed(self) -> bool:
-        return (self.state.option("autovacuum_enabled") or "true") not in ("false", "off", "0")
+        return is_true(self.state.option("autovacuum_enabled") or "on")
 
     @property
     def trigger_rows(self) -> float:
@@ -78,7 +79,8 @@ class _Table:
         share = float(scale) if scale else number("autovacuum_vacuum_scale_factor", 0.2)
         rows = float(base) if base else number("autovacuum_vacuum_threshold", 50.0)
         rows += share * self.rows
-        most = number("autovacuum_vacuum_max_threshold", -1.0)
+        bound = self.state.option("autovacuum_vacuum_max_threshold")
+        most = float(bound) if bound else number("autovacuum_vacuum_max_threshold", -1.0)
         return min(rows, most) if most >= 0 else rows
 
     def suggest_storage(
@@ -294,8 +296,13 @@ def _mentions(index: IndexInfo, column: str) -> bool:
 
 
 def _no_identity(table: _Table) -> Iterator[Suggestion]:
-    if not (table.state.publications and table.state.lacks_identity):
+    state = table.state
+    if not (state.publications and state.lacks_identity):
         return
+    has_key = any(i.is_primary for i in table.info.indexes)
+    lacks = "no primary key" if state.identity == "d" else "REPLICA IDENTITY NOTHING"
+    if state.identity == "i":
+        lacks = "a replica identity whose index is gone"
     yield suggest(
         table.options,
         "maintenance",
@@ -303,15 +310,17 @@ def _no_identity(table: _Table) -> Iterator[Suggestion]:
         f"Give {table.info.name} a replica identity",
         Finding(
             "no_replica_identity",
-            f"{table.info.name} is published ({table.state.publications}) and has no primary key: "
-            "UPDATE and DELETE on it fail.",
+            f"{table.info.name} is published ({state.publications}) and has {lacks}: UPDATE and "
+            "DELETE on it fail.",
         ),
         "A subscriber must know which row changed. A primary key tells it; without one the whole "
         "old row is written to the log.",
-        ddl=f"ALTER TABLE {table.sql} REPLICA IDENTITY FULL",
-        undo=f"ALTER TABLE {table.sql} REPLICA IDENTITY DEFAULT",
+        ddl=f"ALTER TABLE {table.sql} REPLICA IDENTITY {'DEFAULT' if has_key else 'FULL'}",
+        undo=f"ALTER TABLE {table.sql} REPLICA IDENTITY "
+        + ("DEFAULT" if state.identity == "d" else "NOTHING"),
         present="none",
-        proposed="a primary key; FULL until there is one",
+        proposed="the primary key" if has_key else "a primary key; FULL until there is one",
         verify="An UPDATE of one row does not fail, and arrives at the subscriber.",
-        risk="It takes an ACCESS EXCLUSIVE lock for an instant; updates write more log.",
+        risk="It takes an ACCESS EXCLUSIVE lock for an instant"
+        + ("." if has_key else "; updates write more log."),
     )

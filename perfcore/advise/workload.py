@@ -175,4 +175,4 @@ def _with_hot(rate: WriteRate, catalog: Catalog, name: str) -> WriteRate:
 
 def find_table(catalog: Catalog, qualified_name: str) -> TableInfo | None:
     """Return the table named "schema.table"."""
-    return next((t for t in catalog.tables if t.qualified_name == qualified_name), None)
+    return catalog.qualified(qualified_name)

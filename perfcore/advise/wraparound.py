@@ -58,7 +58,7 @@ def _old_ids(
         Finding(
             "wraparound",
             f"The oldest {word} id in {database.name} is {age:,} ids old, "
-            f"{100 * age / WALL_XIDS:.2g} % of the way to where the server takes no more writes.",
+            f"{100 * age / WALL_XIDS:.0f} % of the way to where the server takes no more writes.",
             (*((("oldest table", named.qualified_name),) if named else ()), *pace),
         ),
         f"Autovacuum should have frozen it at {limit / FREEZE_OVERDUE:,.0f}. It is off, too slow, "

@@ -30,6 +30,9 @@ SELECT
             ON p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype
             AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4
         WHERE t.oid = a.atttypid
+            -- Nor are they under a collation that holds different letters for equal.
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation AS k
+                            WHERE k.oid = a.attcollation AND NOT k.collisdeterministic)
     ),
     -- A column that references another table has no more values than that has rows.
     (

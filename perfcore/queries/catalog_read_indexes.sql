@@ -1,5 +1,7 @@
 -- The indexes of the given tables, key by key. An operator class is named only where it is not
--- the default of its type.
+-- the default of its type, a collation only where it is not the column's. One that is checked
+-- at the end of a transaction is not unique before; one that a foreign key references is a
+-- constraint's too.
 SELECT
     i.indrelid,
     c.oid,
@@ -9,23 +11,38 @@ SELECT
     pg_catalog.pg_get_indexdef(c.oid),
     m.amname::pg_catalog.text,
     ARRAY(
-        SELECT CASE WHEN i.indkey[k] = 0 THEN pg_catalog.pg_get_indexdef(c.oid, k + 1, true)
-            ELSE (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
-                  WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[k]) END
-        FROM pg_catalog.generate_series(0, i.indnatts - 1) AS k ORDER BY k
+        SELECT CASE WHEN a.attnum IS NULL
+            THEN pg_catalog.concat(pg_catalog.pg_get_indexdef(c.oid, k + 1, true), CASE
+                 WHEN pg_catalog.strpos(pg_catalog.pg_get_indexdef(c.oid), ' COLLATE ') > 0
+                 THEN ordering.words END)
+            WHEN i.indcollation[k] <> a.attcollation
+            THEN pg_catalog.concat(pg_catalog.quote_ident(a.attname), ordering.words)
+            ELSE a.attname::pg_catalog.text END
+        FROM pg_catalog.generate_series(0, i.indnatts - 1) AS k
+        LEFT JOIN pg_catalog.pg_attribute AS a
+            ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k] AND a.attnum <> 0
+        LEFT JOIN LATERAL (SELECT ' COLLATE ' || pg_catalog.quote_ident(o.collname) AS words
+                           FROM pg_catalog.pg_collation AS o
+                           WHERE o.oid = i.indcollation[k] AND o.collname <> 'default'
+            ) AS ordering ON true
+        ORDER BY k
     ),
     i.indnkeyatts::pg_catalog.int4,
     coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid, true), ''),
-    i.indisunique,
+    i.indisunique AND i.indimmediate,
     i.indisprimary,
     EXISTS (SELECT FROM pg_catalog.pg_constraint AS q
-            WHERE q.conindid = c.oid AND q.contype IN ('p', 'u', 'x')),
+            WHERE q.conindid = c.oid),
     i.indisreplident,
     i.indisvalid,
     coalesce(pg_catalog.pg_relation_size(c.oid), 0),
     coalesce(pg_catalog.pg_stat_get_numscans(c.oid), 0),
     ARRAY(
         SELECT (i.indoption[k] & 1) = 1
+        FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k ORDER BY k
+    ),
+    ARRAY(
+        SELECT (i.indoption[k] & 2) = 2
         FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k ORDER BY k
     ),
     ARRAY(

@@ -1,4 +1,5 @@
--- The sessions whose open transactions hold back what VACUUM may remove, the oldest first.
+-- The sessions whose open transactions hold back what VACUUM may remove, the oldest first. A
+-- VACUUM holds back no other.
 SELECT a.pid, coalesce(a.usename, '')::pg_catalog.text AS role,
        coalesce(a.application_name, '') AS application, coalesce(a.state, '') AS state,
        coalesce(a.datname, '')::pg_catalog.text AS database,
@@ -10,5 +11,6 @@ SELECT a.pid, coalesce(a.usename, '')::pg_catalog.text AS role,
    AND (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL
         OR a.state LIKE 'idle in transaction%%')
    AND a.pid <> pg_catalog.pg_backend_pid()
+   AND a.pid NOT IN (SELECT v.pid FROM pg_catalog.pg_stat_progress_vacuum v)
  ORDER BY a.xact_start
  LIMIT 50

@@ -20,9 +20,13 @@ SELECT n.nspname::pg_catalog.text AS schema, c.relname::pg_catalog.text AS name,
        greatest(s.last_vacuum, s.last_autovacuum) AS vacuumed_at,
        coalesce(s.vacuum_count + s.autovacuum_count, 0) AS vacuums,
        pg_catalog.has_table_privilege(c.oid, 'SELECT') AS is_readable,
-       c.relreplident = 'n' OR (c.relreplident = 'd' AND NOT EXISTS (
-           SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
+       c.relreplident <> 'f' AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_index i
+            WHERE i.indrelid = c.oid
+              AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
+                                      WHEN 'i' THEN i.indisreplident END)
            AS lacks_identity,
+       c.relreplident::pg_catalog.text AS identity,
        coalesce(p.names, '') AS publications
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -143,8 +143,9 @@ def _index(row: TupleRow) -> IndexInfo:
         index_bytes=row[15],
         scans=row[16],
         descending=tuple(row[17]),
-        opclasses=tuple(row[18]),
-        parent=row[19],
+        nulls_first=tuple(row[18]),
+        opclasses=tuple(row[19]),
+        parent=row[20],
     )
 
 

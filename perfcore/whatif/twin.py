@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -71,6 +72,8 @@ _EXTRA_EXTENSIONS = tuple(
 
 # Costs that differ by less are the same: a page more or less decides nothing.
 _SAME_SHARE, _SAME_COST = 0.02, 1.0
+_BATCH = 200  # statements in a transaction, each with its locks
+_Item = TypeVar("_Item")
 
 Progress = Callable[[float, str], None]
 
@@ -339,12 +342,24 @@ class Twin:
         connection.execute(
             sql.SQL("SET ROLE {}").format(sql.Identifier(role)) if role else "RESET ROLE"
         )
+        for batch in _batches(definitions):
+            text = ";\n".join(d.ddl for d in batch)
+            try:
+                connection.execute(text.encode())  # in one transaction
+            except psycopg.Error:
+                failed += self._attempt_each(connection, batch)
+        connection.execute("RESET ROLE")
+        return failed
+
+    def _attempt_each(
+        self, connection: psycopg.Connection[TupleRow], definitions: Sequence[Definition]
+    ) -> list[tuple[Definition, str]]:
+        failed = []
         for definition in definitions:
             try:
                 connection.execute(definition.ddl.encode())
             except psycopg.Error as error:
                 failed.append((definition, error.diag.message_primary or str(error)))
-        connection.execute("RESET ROLE")
         return failed
 
     def _restore(self, source: Source, old: Source | None) -> None:
@@ -357,10 +372,8 @@ class Twin:
                 ("twin_restore_relation", relations),
                 ("twin_restore_column", columns),
             ):
-                for row in rows:
-                    # What the twin could not create, it cannot be told about either.
-                    with contextlib.suppress(psycopg.Error):
-                        connection.execute(db.query(name), row)
+                for batch in _batches(rows):
+                    _run_each(connection, db.query(name), batch)
 
     def _stretch(self, source: Source) -> None:
         """Make every file as long as the target's, while the server is stopped."""
@@ -569,6 +582,28 @@ class Twin:
 
 def _internal(index: IndexDefinition) -> str:
     return f"{_PREFIX}{index.digest}{'u' if index.unique else ''}"
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Yield the items in parts: a commit for each of ten thousand would take a minute."""
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _run_each(
+    connection: psycopg.Connection[TupleRow], statement: str, rows: Sequence[Any]
+) -> None:
+    """Run a statement for each row, without those that fail.
+
+    What the twin could not create, it cannot be told about either.
+    """
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(statement.encode(), rows)
+    except psycopg.Error:
+        for row in rows:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(statement.encode(), row)
 
 
 def _lack(catalog: Catalog, definition: Definition, words: str) -> _Lack:

@@ -535,6 +535,22 @@ EXAMPLES: tuple[Example, ...] = (
         "SELECT a.id, (SELECT count(b.pages) FROM books b WHERE b.author_id = a.id) = 0 AS none "
         "FROM authors a",
     ),
+    Example(
+        "exists",
+        "SELECT a.id FROM authors a WHERE (SELECT count(b) FROM books b "
+        "WHERE b.author_id = a.id AND b.isbn IS NULL) > 0",
+    ),
+    Example("exists", "SELECT count(place) > 0 FROM counters WHERE id > 1"),
+    Example(
+        "union_all",
+        "SELECT id FROM books WHERE id IN (SELECT count(*) FROM (SELECT kind FROM books "
+        "UNION SELECT kind FROM books) AS k UNION SELECT 1)",
+    ),
+    Example(
+        "or_to_union",
+        'SELECT "2", "1" FROM grid WHERE "1" = 2 OR "2" = 3 ORDER BY "1", "2"',
+        ordered=True,
+    ),
     Example("exists", "SELECT count(*) >= 1 FROM books WHERE kind = $1", NOVEL),
     Example(
         "exists",
@@ -796,6 +812,109 @@ NOT_REWRITTEN: tuple[tuple[str, str, str], ...] = (
         "having_to_where",
         "SELECT kind, count(*) FROM books GROUP BY ROLLUP (kind) HAVING kind IS NULL",
         "grouping sets",
+    ),
+    (
+        "needless_distinct",
+        "WITH Books AS (SELECT author_id AS id FROM public.books) SELECT DISTINCT id FROM books",
+        "the CTE hides the table",
+    ),
+    (
+        "needless_distinct",
+        "SELECT DISTINCT id FROM writers",
+        "a view, not the table of another schema",
+    ),
+    (
+        "needless_distinct",
+        "SELECT DISTINCT kind, unnest(ARRAY[1, 1]) FROM books GROUP BY kind",
+        "rows are made of groups",
+    ),
+    (
+        "needless_distinct",
+        "SELECT DISTINCT count(*), unnest(ARRAY[1, 1]) FROM books",
+        "rows are made of one",
+    ),
+    (
+        "needless_distinct",
+        "SELECT DISTINCT r.value FROM readings r JOIN counters c ON c.id = r.value",
+        "several bigints are equal to one double",
+    ),
+    (
+        "needless_distinct",
+        "SELECT DISTINCT c.place FROM counters c WHERE c.id = 9007199254740992::float8",
+        "several bigints are equal to one double",
+    ),
+    (
+        "unseen_order",
+        "SELECT sum(w) FROM (SELECT weight AS w FROM books ORDER BY id) AS b",
+        "a sum of doubles depends on their order",
+    ),
+    (
+        "union_all",
+        "SELECT id FROM books WHERE id IN (SELECT author_id FROM books UNION SELECT "
+        "editor_id FROM books OFFSET 3)",
+        "OFFSET counts",
+    ),
+    (
+        "count_of_key",
+        "SELECT count(DISTINCT r.value) FROM readings r JOIN counters c ON c.id = r.value",
+        "several bigints are equal to one double",
+    ),
+    (
+        "not_exists",
+        "SELECT id FROM authors RIGHT JOIN books USING (id) WHERE id NOT IN (SELECT "
+        "book_id FROM loans)",
+        "the merged column is neither table's",
+    ),
+    (
+        "one_lateral",
+        "SELECT (SELECT title AS x FROM books b WHERE b.author_id = a.id ORDER BY 1 "
+        "LIMIT 1), (SELECT isbn FROM books b WHERE b.author_id = a.id ORDER BY 1 "
+        "LIMIT 1) FROM authors a",
+        "each is ordered by what it selects",
+    ),
+    (
+        "one_lateral",
+        "SELECT (SELECT title AS x FROM books b WHERE b.author_id = a.id ORDER BY x "
+        "LIMIT 1), (SELECT isbn AS x FROM books b WHERE b.author_id = a.id ORDER BY x "
+        "LIMIT 1) FROM authors a",
+        "each is ordered by what it selects",
+    ),
+    (
+        "lookup_join",
+        "SELECT country, (SELECT name FROM authors a WHERE a.id = b.author_id) FROM "
+        "books b, (SELECT 'x' AS country) AS s",
+        "the name would be ambiguous",
+    ),
+    (
+        "lookup_join",
+        "SELECT tableoid, (SELECT name FROM authors a WHERE a.id = b.author_id) FROM books b",
+        "every table has it",
+    ),
+    (
+        "grouped_join",
+        "SELECT r.value, (SELECT count(*) FROM counters c WHERE c.id = r.value) FROM readings r",
+        "several bigints are equal to one double",
+    ),
+    (
+        "grouped_join",
+        "SELECT a.id, (SELECT sum(quantity::float8 / 3) FROM sales s WHERE s.book_id "
+        "= a.id) FROM authors a",
+        "a sum of doubles depends on their order",
+    ),
+    (
+        "column_cast",
+        "SELECT id FROM books WHERE pages = 16777217::real",
+        "a real leaves out whole numbers",
+    ),
+    (
+        "column_cast",
+        "SELECT id FROM books WHERE id > 2.6::numeric(10, 0)",
+        "numeric(10, 0) rounds",
+    ),
+    (
+        "column_cast",
+        "SELECT id FROM books WHERE published AT TIME ZONE 'UTC' >= now()",
+        "now() goes by the session's zone",
     ),
     ("any_array", "SELECT id FROM books WHERE id IN ($1, $2, $3)", "a short list"),
     ("random_order", "SELECT id FROM books ORDER BY random()", "all rows"),

@@ -92,3 +92,17 @@ INSERT INTO tagged VALUES
     (5, '{NULL}', '{NULL}', '{NULL}', '{2.00,2.00}'),
     (6, '{{red,blue},{green,red}}', '{ab,ab}', '{{1,2},{3,4}}', '{{1.5,2}}'),
     (7, '{"",red }', '{""}', '{-1}', '{0}');
+
+-- Names that hide one another: a view before a table elsewhere, columns called like positions.
+CREATE SCHEMA archive;
+CREATE TABLE archive.writers (id integer PRIMARY KEY, name text);
+CREATE VIEW writers AS SELECT author_id AS id, title AS name FROM books;
+CREATE TABLE grid ("1" integer, "2" integer, "last-seen" integer PRIMARY KEY);
+INSERT INTO grid SELECT n % 5, 20 - n, n FROM generate_series(1, 20) AS n;
+
+-- Numbers of two kinds, of which several are equal to one, and rows in rows.
+CREATE TABLE readings (value double precision PRIMARY KEY);
+INSERT INTO readings VALUES (9007199254740992), (1), (0.5);
+CREATE TABLE counters (id bigint PRIMARY KEY, place places, bits bit(8));
+INSERT INTO counters VALUES
+    (9007199254740992, ROW (1, NULL), B'00000001'), (9007199254740993, NULL, NULL), (1, NULL, NULL);

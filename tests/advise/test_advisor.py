@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
-from perfcore.advise.workload import EndpointUse, Repetition
+from perfcore.advise.advisor import advise
+from perfcore.advise.workload import EndpointUse, Options, Repetition
 from perfcore.errors import TargetUnavailable
 from perfcore.plan import Plan, parse_plan
 from perfcore.types import SilenceReason
@@ -336,3 +338,18 @@ def test_a_hot_read_without_parameters_is_worth_a_cache(shop: Shop) -> None:
     assert "cacheable" in kinds(shop.advise(hot))
     busy = statement("INSERT INTO orders (id) VALUES ($1)", calls=5_000, rows=5_000)
     assert "cacheable" not in kinds(shop.advise(hot, busy))
+
+
+def test_many_statements_leave_time_to_weigh_the_heaviest(shop: Shop) -> None:
+    seconds = itertools.count()  # one passes whenever somebody looks
+    heavy = statement("SELECT * FROM orders WHERE customer_id = $1", mean_ms=500)
+    light = [statement(f"SELECT id FROM orders LIMIT {n:07}") for n in range(120)]
+    advice = advise(
+        shop.catalog,
+        [*light, heavy],
+        shop.planner,
+        options=Options(target_id=1, time_limit_s=300),
+        clock=lambda: float(next(seconds)),
+    )
+    assert advice.stopped_early and advice.planner_calls > 0
+    assert any(s.detail == "not reached in 300 s" for s in advice.silences)

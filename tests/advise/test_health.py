@@ -107,6 +107,18 @@ def test_the_beginning_of_a_wider_index_goes() -> None:
     assert kinds(PLAIN, wide) == [("prefix_index", "a")]
 
 
+def test_what_nobody_scans_replaces_nothing() -> None:
+    wide = replace(
+        PLAIN, oid=2, name="w", scans=0, keys=("customer_id", "at"), descending=(False, True),
+        opclasses=("", ""),
+    )  # fmt: skip
+    assert kinds(PLAIN, wide) == [("unused_index", "w")]
+    assert set(kinds(replace(PLAIN, scans=0), wide)) == {
+        ("prefix_index", "a"),
+        ("unused_index", "w"),
+    }
+
+
 def test_an_index_that_only_looks_the_same_stays() -> None:
     for other in (
         replace(PLAIN, oid=2, name="b", predicate="status = 'x'"),

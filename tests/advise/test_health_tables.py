@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +12,14 @@ import psycopg
 import pytest
 
 from perfcore.advise.bloat import index_bloat, table_bloat
+from perfcore.advise.health import health
 from perfcore.advise.readers import Reader, reader_of
-from perfcore.advise.server_state import IndexUse, Observed
-from perfcore.advise.workload import WriteRate, Writes
+from perfcore.advise.server_state import IndexUse, Observed, SlotState, read_server_state
+from perfcore.advise.vacuum import vacuum_advice
+from perfcore.advise.workload import Options, WriteRate, Writes
 from perfcore.db import connect
 from perfcore.target import READER_ROLE
+from perfcore.whatif.catalog import read_catalog
 from tests.advise.ailing import MAJORS, advice, dsn_of, follow, kinds, read, run, take_back, the
 from tests.targets import reader_dsn, run_setup
 
@@ -79,9 +83,15 @@ def test_dead_rows_wait_and_nobody_is_sent_in_vain(
     assert "14,000 rows of plain are dead" in found.finding.summary
     with connect(dsn) as idle:
         idle.execute("SELECT count(*) FROM plain")
+        later = advice(dsn, later=timedelta(minutes=10))
+        # Between two statements it looks at nothing, unless it wrote: it has its locks alone.
+        assert "dead_rows" in kinds(later)
+        assert "It keeps its locks, for" in the("idle_in_transaction", later).reason
+        idle.execute("CREATE TABLE mine ()")
         held = advice(dsn, later=timedelta(minutes=10))
         assert "dead_rows" not in kinds(held)
         told = the("idle_in_transaction", held)
+        assert "removes no row version" in told.reason
         assert f"Session {idle.info.backend_pid} of postgres (perfcore)" in told.finding.summary
         assert "10 minutes" in told.finding.summary
         assert "idle_in_transaction" not in kinds(advice(dsn))
@@ -95,11 +105,39 @@ def test_dead_rows_wait_and_nobody_is_sent_in_vain(
     assert "dead_rows" not in kinds(advice(dsn))
 
 
+def test_the_log_that_a_slot_keeps_is_no_reason_to_leave_dead_rows(dsn: str) -> None:
+    run(dsn, *HEALTHY, "DELETE FROM plain WHERE id > 6000")
+    catalog, state = read(dsn)
+    slot = SlotState("left", "physical", False, "", None, 1 << 40)
+    for held, slots in (
+        (False, (slot,)),
+        (False, (replace(slot, kind="logical", xid_age=10**7),)),
+        (True, (replace(slot, xid_age=10**7),)),
+    ):
+        found = vacuum_advice(replace(state, slots=slots), catalog, Writes({}), Options())
+        assert any(s.finding.kind == "dead_rows" for s in found) is not held
+
+
+def test_a_vacuum_that_takes_long_holds_back_nothing(dsn: str) -> None:
+    run(dsn, *HEALTHY, "DELETE FROM plain WHERE id > 6000")
+    with connect(dsn, autocommit=True) as connection:
+        connection.execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1")
+        slow = threading.Thread(target=_execute, args=(connection, "VACUUM plain"))
+        slow.start()
+        try:
+            _wait_until(dsn, "query = 'VACUUM plain' AND state = 'active'")
+            _wait_until(dsn, "EXISTS (SELECT FROM pg_stat_progress_vacuum)")
+            assert "held_xmin" not in kinds(advice(dsn, later=timedelta(hours=3)))
+        finally:
+            connection.cancel()
+            slow.join(10)
+
+
 @MAJORS
 def test_a_long_report_holds_back_vacuum(request: pytest.FixtureRequest, major: int) -> None:
     dsn = dsn_of(request, major)
     with connect(dsn) as connection:
-        thread = threading.Thread(target=_sleep, args=(connection,))
+        thread = threading.Thread(target=_execute, args=(connection, "SELECT pg_sleep(30)"))
         thread.start()
         try:
             _wait_until(dsn, "query LIKE '%pg_sleep(30)%' AND backend_xmin IS NOT NULL")
@@ -111,9 +149,9 @@ def test_a_long_report_holds_back_vacuum(request: pytest.FixtureRequest, major: 
             thread.join(10)
 
 
-def _sleep(connection: psycopg.Connection[Any]) -> None:
+def _execute(connection: psycopg.Connection[Any], statement: str) -> None:
     with contextlib.suppress(psycopg.errors.QueryCanceled):
-        connection.execute("SELECT pg_sleep(30)")
+        connection.execute(statement.encode())
 
 
 def _wait_until(dsn: str, condition: str) -> None:
@@ -162,6 +200,9 @@ def test_sequences_near_their_end(request: pytest.FixtureRequest, major: int) ->
         "CREATE SEQUENCE short MAXVALUE 1000",
         "CREATE SEQUENCE round MAXVALUE 1000 CYCLE",
         "CREATE TABLE fine (id bigserial PRIMARY KEY)",
+        "CREATE SEQUENCE bound AS int MAXVALUE 1000",
+        "CREATE TABLE d (id int DEFAULT nextval('bound'))",
+        "SELECT setval('bound', 900)",
         "SELECT setval('a_id_seq', 2000000000), setval('b_id_seq', 30000), "
         "setval('shared', 1900000000), setval('short', 900), setval('round', 999), "
         "setval('fine_id_seq', 5000000000)",
@@ -172,11 +213,14 @@ def test_sequences_near_their_end(request: pytest.FixtureRequest, major: int) ->
         "a.id runs out of numbers",
         "b.id runs out of numbers",
         "c.id runs out of numbers",
+        "d.id runs out of numbers",
         "public.short runs out of numbers",
     ]
     first = found["a.id runs out of numbers"]
     assert "2,000,000,000, 93.1 % of the 2,147,483,647" in first.finding.summary
     assert ("at the present rate of inserts", "61.5 days") in first.finding.numbers
+    own = found["d.id runs out of numbers"]
+    assert own.ddl == 'ALTER SEQUENCE "public"."bound" NO MAXVALUE'
     for suggestion in found.values():
         follow(dsn, suggestion)
     assert "sequence_end" not in kinds(advice(dsn))
@@ -418,3 +462,80 @@ def test_what_could_not_be_read_is_said(request: pytest.FixtureRequest, major: i
         assert "unread" not in kinds(advice(reader))
     finally:
         run(dsn, f"GRANT pg_monitor TO {READER_ROLE}")
+
+
+@MAJORS
+def test_indexes_that_only_look_alike_stay(request: pytest.FixtureRequest, major: int) -> None:
+    dsn = dsn_of(request, major)
+    run(
+        dsn,
+        'CREATE TABLE people (id int NOT NULL, name text, "Name" text, UNIQUE (id) DEFERRABLE)',
+        "CREATE UNIQUE INDEX people_ref ON people (id)",  # a deferrable one is no target of keys
+        "CREATE TABLE letters (person_id int REFERENCES people (id))",
+        "CREATE INDEX ON people (name)",
+        'CREATE INDEX ON people ("Name")',
+        'CREATE INDEX ON people (name COLLATE "C")',
+        "CREATE INDEX ON people (name DESC, id)",
+        "CREATE INDEX ON people (name DESC NULLS LAST)",
+        "CREATE INDEX ON people (id) WHERE name = 'A B'",
+        "CREATE INDEX ON people (id) WHERE name = 'ab'",
+        "CREATE INDEX ON people (lower(name))",
+        'CREATE INDEX ON people (lower(name) COLLATE "C", id)',
+        "ALTER TABLE people ADD PRIMARY KEY (id)",
+    )
+    assert [s.title for s in advice(dsn) if s.kind == "drop_index"] == []
+    run(dsn, 'CREATE INDEX twin ON people (name COLLATE "C")')
+    assert [s.title for s in advice(dsn) if s.kind == "drop_index"] == ["Drop twin on people"]
+
+
+@pytest.mark.parametrize("word", ["no", "F", "off"])
+def test_autovacuum_is_off_however_that_was_typed(dsn: str, word: str) -> None:
+    run(dsn, *HEALTHY, f"ALTER TABLE plain SET (autovacuum_enabled = {word})")
+    found = [s for s in advice(dsn) if s.title == "Let autovacuum look after plain"]
+    assert len(found) == 1 and found[0].undo.endswith(f"= {word.lower()})")
+
+
+@MAJORS
+def test_the_identity_of_published_tables(request: pytest.FixtureRequest, major: int) -> None:
+    dsn = dsn_of(request, major)
+    run(
+        dsn,
+        "CREATE TABLE keyless (id int)",
+        "CREATE TABLE nothing (id int PRIMARY KEY)",
+        "ALTER TABLE nothing REPLICA IDENTITY NOTHING",
+        "CREATE TABLE gone (id int NOT NULL)",
+        "CREATE UNIQUE INDEX gone_id ON gone (id)",
+        "ALTER TABLE gone REPLICA IDENTITY USING INDEX gone_id",
+        "DROP INDEX gone_id",
+        "CREATE PUBLICATION all_of_it FOR ALL TABLES",
+    )
+    found = {s.title.split()[1]: s for s in advice(dsn) if s.finding.kind == "no_replica_identity"}
+    assert {name: s.ddl.split()[-1] for name, s in found.items()} == {
+        "keyless": "FULL",
+        "nothing": "DEFAULT",
+        "gone": "FULL",
+    }
+    assert "has no primary key:" in found["keyless"].finding.summary
+    assert "has REPLICA IDENTITY NOTHING:" in found["nothing"].finding.summary
+    assert "whose index is gone:" in found["gone"].finding.summary
+    for suggestion in found.values():
+        follow(dsn, suggestion)
+    assert "no_replica_identity" not in kinds(advice(dsn))
+    take_back(dsn, found["nothing"])
+    assert "REPLICA IDENTITY NOTHING" in the("no_replica_identity", advice(dsn)).finding.summary
+
+
+def test_rights_for_names_that_must_be_quoted(dsn: str) -> None:
+    role = 'to "be" from'
+    quoted = '"' + role.replace('"', '""') + '"'
+    run(dsn, 'CREATE TABLE "how TO do" (id int)', f"CREATE ROLE {quoted} LOGIN")
+    try:
+        with connect(dsn, autocommit=True) as connection:
+            connection.execute(f"SET ROLE {quoted}".encode())
+            catalog, state = read_catalog(connection), read_server_state(connection)
+        told = the("unread", health(catalog, Writes({}), Options(), server=state))
+        assert 'GRANT SELECT ON "public"."how TO do" TO "to ""be"" from"' in told.ddl
+        follow(dsn, told)
+        take_back(dsn, told)
+    finally:
+        run(dsn, f"DROP ROLE {quoted}")

@@ -226,6 +226,24 @@ def test_a_long_list_as_an_array_finds_the_same(library: Library) -> None:
         assert are_same(before, run(library.connection, found.sql, values, [array]))
 
 
+def test_an_array_of_padded_texts_finds_the_same(library: Library) -> None:
+    places = ", ".join(f"${n}" for n in range(1, 22))
+    sql = f"SELECT id FROM authors WHERE code IN ({places})"
+    found = rewrite_by("any_array", sql, library.catalog)
+    assert found is not None
+    values = ["a", "ab", *["abc"] * 19]
+    array = "{" + ",".join(values) + "}"
+    before = run(library.connection, sql, values)
+    assert len(before) == 4 and are_same(before, run(library.connection, found.sql, (), [array]))
+
+
+def test_a_page_after_a_key_whose_name_is_no_word(library: Library) -> None:
+    sql = 'SELECT "1" FROM grid ORDER BY "last-seen" LIMIT 2 OFFSET 3'
+    found = rewrite_by("keyset", sql, library.catalog)
+    assert found is not None
+    assert run(library.connection, found.sql, (), [3]) == run(library.connection, sql)
+
+
 def test_a_list_that_the_server_has_squashed(library: Library) -> None:
     library.connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
     library.connection.execute("SELECT id AS squashed FROM books WHERE ref IN ('7', '12', '')")

@@ -82,19 +82,18 @@ def _order_by_output(tree: exp.Expr) -> list[exp.Expr] | None:
     names = [p.alias_or_name for p in tree.expressions]
     found: list[exp.Expr] = []
     for ordered in order.expressions if order is not None else ():
-        name = _output_name(tree, ordered.this)
-        if name is None or names.count(name) > 1:
+        is_position = isinstance(ordered.this, exp.Literal) and not ordered.this.is_string
+        name = None if is_position else _output_name(tree, ordered.this)
+        if not is_position and (name is None or names.count(name) > 1):
             return None
         new = ordered.copy()
-        key = exp.Literal.number(name) if name.isdigit() else exp.column(identifier(name))
-        new.set("this", key)
+        if name is not None:
+            new.set("this", exp.column(identifier(name)))
         found.append(new)
     return found
 
 
 def _output_name(tree: exp.Expr, node: exp.Expr) -> str | None:
-    if isinstance(node, exp.Literal) and not node.is_string:
-        return str(node.name)
     if not isinstance(node, exp.Column):
         return None
     for projection in tree.expressions:

@@ -22,6 +22,7 @@ from perfcore.advise.rewrites.rewrite import Equality, Parsed, Rewrite
 from perfcore.advise.rewrites.writing import brief, build, cast, counterpart, index_on, written
 
 _WIDE = (exp.DType.DECIMAL, exp.DType.DOUBLE, exp.DType.FLOAT)
+_MOST_EXACT = 2**24  # from here on a real leaves out whole numbers
 _TEXT = (exp.DType.TEXT, exp.DType.VARCHAR)
 _NUMBERS = (exp.DType.INT, exp.DType.BIGINT, exp.DType.SMALLINT)
 
@@ -78,6 +79,8 @@ def _decimal(node: exp.Expr) -> float | None:
     """Return the value of a literal that is written as a decimal, or cast to one."""
     bare, is_wide = node, False
     if isinstance(bare, exp.Cast):
+        if bare.to.expressions:
+            return None  # numeric(10, 0) rounds
         bare, is_wide = bare.this.unnest(), bare.to.this in _WIDE
     sign = 1
     if isinstance(bare, exp.Neg):
@@ -86,7 +89,7 @@ def _decimal(node: exp.Expr) -> float | None:
         return None
     value = sign * float(bare.name)
     written_wide = is_wide or not bare.name.isdigit()
-    return value if written_wide and abs(value) < 2**53 else None
+    return value if written_wide and abs(value) < _MOST_EXACT else None
 
 
 def _whole_literal(
@@ -221,7 +224,7 @@ def _utc(
     other: exp.Expr,
 ) -> Rewrite | None:
     zoned = field.column.type == "timestamp with time zone"
-    if not zoned or zone.name.upper() not in ("UTC", "GMT", "Z"):
+    if not zoned or zone.name.upper() not in ("UTC", "GMT", "Z") or not _is_zoneless(other):
         return None
     plain = cast(other, "timestamp without time zone")
     condition = build(f":c {sign} :x AT TIME ZONE :z", c=inner, x=plain, z=zone)
@@ -236,6 +239,13 @@ def _utc(
         "one instant.",
         Equality.ALWAYS,
     )
+
+
+def _is_zoneless(node: exp.Expr) -> bool:
+    """Say whether a constant is a time without zone: one with a zone goes by the session's."""
+    if isinstance(node, exp.Cast):
+        return node.to.this in (exp.DType.DATE, exp.DType.TIMESTAMP)
+    return bool(parameter(node)) or isinstance(node, (exp.Literal, exp.CurrentDate))
 
 
 def _rewrite(

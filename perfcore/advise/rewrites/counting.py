@@ -9,8 +9,13 @@ from sqlglot import exp
 
 from perfcore.advise.rewrites.reading import (
     FLIPPED,
+    FLOATS,
+    INTEGERS,
     SIGNS,
+    TEXTS,
+    Field,
     Reader,
+    bare_type,
     is_stable,
     number,
     parameter,
@@ -33,6 +38,10 @@ _ANSWERS = {  # sign and number: whether there is a row
     ("<=", 0): False,
     ("<", 1): False,
 }
+_SCALARS = (
+    *INTEGERS, *FLOATS, *TEXTS, "numeric", "boolean", "date", "interval", "uuid", "character",
+    "json", "jsonb", "bytea", "inet", "citext",
+)  # fmt: skip
 _GUESSED = {">": (0, True), "<>": (0, True), ">=": (1, True), "<": (1, False)}
 
 
@@ -106,8 +115,15 @@ def _something(reader: Reader, query: exp.Select) -> exp.Exists | None:
     inner.set("expressions", [exp.Literal.number(1)])
     field = reader.field(what)
     if not isinstance(what, (exp.Star, exp.Literal)) and not (field and reader.is_filled(field)):
-        set_where(inner, [*where_conjuncts(inner), build(":x IS NOT NULL", x=what)])
+        # A row with a NULL in it counts, and is neither NULL nor NOT NULL.
+        test = ":x IS NOT NULL" if field and _is_scalar(field) else ":x IS DISTINCT FROM NULL"
+        set_where(inner, [*where_conjuncts(inner), build(test, x=what)])
     return exp.Exists(this=inner)
+
+
+def _is_scalar(field: Field) -> bool:
+    kind = bare_type(field.column.type)
+    return kind in _SCALARS or kind.startswith(("timestamp", "time "))
 
 
 def _exists(parsed: Parsed, node: exp.Expr, counted: _Counted) -> Rewrite | None:

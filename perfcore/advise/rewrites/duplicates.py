@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlglot import exp
 
 from perfcore.advise.rewrites.reading import (
@@ -17,6 +19,7 @@ from perfcore.advise.rewrites.reading import (
     is_bare,
     is_stable,
     name_of,
+    returns_sets,
     selects,
     where_conjuncts,
 )
@@ -173,12 +176,14 @@ def _has_no_copies(reader: Reader, select: exp.Select) -> bool:
 def _groups_are_listed(select: exp.Select) -> bool:
     """Say whether a query that groups returns all its keys, or has one row anyway."""
     group = select.args.get("group")
+    shown = [p.unalias() for p in select.expressions]
+    if any(returns_sets(p) for p in shown):
+        return False
     if group is None:
         return select.args.get("having") is None and not has_windows(select)
     modes = ("grouping_sets", "cube", "rollup", "all", "totals")
     if any(group.args.get(m) for m in modes) or not group.expressions:
         return False
-    shown = [p.unalias() for p in select.expressions]
     positions = {str(n) for n in range(1, len(shown) + 1)}
     return is_stable(select) and all(
         k in shown or (isinstance(k, exp.Literal) and k.name in positions)
@@ -189,7 +194,7 @@ def _groups_are_listed(select: exp.Select) -> bool:
 def union_to_union_all(parsed: Parsed) -> Rewrite | None:
     """Append instead of looking for duplicates where there are none, or where none matter."""
     for union in parsed.tree.find_all(exp.Union):
-        if not union.args.get("distinct") or union.args.get("limit") is not None:
+        if not union.args.get("distinct") or _is_cut(union):
             continue
         if isinstance(union.parent, exp.SetOperation):
             continue
@@ -198,7 +203,8 @@ def union_to_union_all(parsed: Parsed) -> Rewrite | None:
             continue
         new = parsed.tree.copy()
         target = counterpart(new, union)
-        for part in target.find_all(exp.Union) if unseen else [target]:
+        assert isinstance(target, exp.Union)
+        for part in _unions(target) if unseen else [target]:
             part.set("distinct", False)
         return Rewrite(
             rule="union_all",
@@ -226,10 +232,24 @@ def _is_membership(union: exp.Union) -> bool:
 
 
 def _only_unions(union: exp.Union) -> bool:
-    sides = (union.this.unnest(), union.expression.unnest())
+    """Say whether the sides are queries, or unions of which no side is cut off."""
     return all(
-        isinstance(s, exp.Select) or (isinstance(s, exp.Union) and _only_unions(s)) for s in sides
+        isinstance(side, exp.Select) or (isinstance(side, exp.Union) and not _is_cut(side))
+        for each in _unions(union)
+        for side in (each.this.unnest(), each.expression.unnest())
     )
+
+
+def _is_cut(query: exp.Expr) -> bool:
+    return any(query.args.get(c) is not None for c in ("limit", "offset"))
+
+
+def _unions(union: exp.Union) -> Iterator[exp.Union]:
+    """Yield the union and those that are its sides, none of a subquery's."""
+    yield union
+    for side in (union.this.unnest(), union.expression.unnest()):
+        if isinstance(side, exp.Union):
+            yield from _unions(side)
 
 
 def _are_disjoint(reader: Reader, union: exp.Union) -> bool:
@@ -258,7 +278,10 @@ def _fixed(reader: Reader, select: exp.Select, projection: exp.Expr) -> exp.Lite
         if isinstance(part, exp.EQ) and isinstance(part.expression, exp.Literal):
             other = reader.field(part.this)
             if other is not None and other.place == field.place:
-                comparable = bare_type(field.column.type) in TEXTS or not part.expression.is_string
+                is_text = bare_type(field.column.type) in TEXTS
+                # A collation may hold different letters for equal.
+                is_bytewise = is_text and field.column.deduplicates is not False
+                comparable = is_bytewise or not part.expression.is_string
                 return part.expression if comparable else None
     return None
 

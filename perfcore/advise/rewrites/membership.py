@@ -7,7 +7,7 @@ from sqlglot import exp
 from perfcore.advise.rewrites.reading import (
     Field,
     Reader,
-    bare_type,
+    array_type,
     is_bare,
     is_constant,
     is_stable,
@@ -160,7 +160,7 @@ def long_list(parsed: Parsed) -> Rewrite | None:
             continue
         negated = isinstance(node.parent, exp.Not)
         old: exp.Expr = node.parent if negated else node  # type: ignore[assignment]
-        keys = cast(value("keys"), f"{bare_type(field.column.type)}[]")
+        keys = cast(value("keys"), array_type(field.column.type))
         sign = "<> ALL" if negated else "= ANY"
         new = parsed.tree.copy()
         counterpart(new, old).replace(build(f":c {sign}(:k)", c=node.this, k=keys))
@@ -213,7 +213,7 @@ def batch(text: str, catalog: Catalog | None = None) -> str:
         field = reader.field(node.this) if reader else None
         keys = value("keys")
         if field is not None:
-            keys = cast(keys, f"{bare_type(field.column.type)}[]")
+            keys = cast(keys, array_type(field.column.type))
         limited = any(tree.args.get(c) is not None for c in ("limit", "offset", "distinct"))
         return _per_key(tree, node, keys) if limited else _of_all_keys(tree, node, keys)
     return ""

@@ -18,6 +18,8 @@ Place = tuple[str, str]  # alias, column
 
 INTEGERS = ("smallint", "integer", "bigint")
 TEXTS = ("text", "character varying")
+FLOATS = ("real", "double precision")
+_EXACT_NUMBERS = (*INTEGERS, "numeric")
 SIGNS: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.GTE: ">=",
@@ -86,10 +88,7 @@ class Reader:
 
     def __init__(self, tree: exp.Expr, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._common = {cte.alias for cte in tree.find_all(exp.CTE)}
-        self._heirs = {
-            t.parent for t in catalog.tables if t.parent and _is_inherited(t.parent, catalog)
-        }
+        self._common = {_alias(cte) for cte in tree.find_all(exp.CTE)}
 
     def sources(self, select: exp.Select) -> tuple[Source, ...]:
         """Return the members of the FROM clause in their order."""
@@ -124,6 +123,8 @@ class Reader:
         select = column.parent_select
         while isinstance(select, exp.Select):
             sources = self.sources(select)
+            if not qualifier and _is_merged(wanted, sources):
+                return None  # the column of neither table
             for source in sources:
                 if qualifier and source.alias != qualifier:
                     continue
@@ -153,7 +154,7 @@ class Reader:
 
     def keys(self, table: TableInfo) -> list[tuple[str, ...]]:
         """Return the column sets that no two rows of the table share, NULLs aside."""
-        if table.qualified_name in self._heirs:
+        if table.qualified_name in self.catalog.inherited:
             return []
         names = {c.name for c in table.columns}
         return [
@@ -163,7 +164,7 @@ class Reader:
         ]
 
     def primary_key(self, table: TableInfo) -> tuple[str, ...]:
-        if table.qualified_name in self._heirs:
+        if table.qualified_name in self.catalog.inherited:
             return ()
         return next((i.keys for i in table.indexes if i.is_primary), ())
 
@@ -203,7 +204,7 @@ class Reader:
         if alias is not None and alias.args.get("columns"):
             return None
         name, schema = name_of(node.this), name_of(node.args.get("db"))
-        if not schema and name in self._common:
+        if not schema and (name in self._common or self.catalog.view(name) is not None):
             return None
         return self.catalog.table(name, schema)
 
@@ -279,27 +280,30 @@ class _Closure:
             field = self._own(mine)
             if field is None or (optional and field.source.alias != optional):
                 continue
-            theirs = self._own(other)
-            if theirs is not None:
+            theirs = self.reader.field(other)
+            if theirs is None:
+                if not is_constant(other) or _is_rounded(other, field):
+                    continue
+            elif not tells_apart(field.column, theirs.column):
+                continue
+            elif theirs.select is self.select:
                 if theirs.place[0] != field.place[0]:
                     self.pairs.append((theirs.place, field.place))
-            elif is_constant(other) or self._is_from_outside(other):
-                self.settled.add(field.place)
-                self.equated.add(field.place)
+                continue
+            self.settled.add(field.place)
+            self.equated.add(field.place)
 
     def _own(self, node: exp.Expr) -> Field | None:
         field = self.reader.field(node)
         return field if field is not None and field.select is self.select else None
 
-    def _is_from_outside(self, node: exp.Expr) -> bool:
-        field = self.reader.field(node)
-        return field is not None and field.select is not self.select
-
     def _read_using(self, source: Source, name: str) -> None:
         for earlier in self.sources:
             if earlier is source:
                 return
-            if earlier.table and earlier.table.column(name):
+            mine = source.table.column(name) if source.table else None
+            other = earlier.table.column(name) if earlier.table else None
+            if mine and other and tells_apart(mine, other):
                 self.pairs.append(((earlier.alias, name), (source.alias, name)))
                 if source.join is not None and not source.join.side:
                     self.pairs.append(((source.alias, name), (earlier.alias, name)))
@@ -316,9 +320,33 @@ def _strict(part: exp.Expr) -> list[exp.Expr]:
     return []
 
 
-def _is_inherited(name: str, catalog: Catalog) -> bool:
-    """Say whether a table has children that are no partitions: its keys do not hold over them."""
-    return any(t.qualified_name == name and t.kind != "p" for t in catalog.tables)
+def tells_apart(one: ColumnInfo, other: ColumnInfo) -> bool:
+    """Say whether "=" between two columns holds for one value of each only.
+
+    Compared with a double, several whole numbers are equal to it; compared with a text, a citext
+    is equal to fewer than among its own.
+    """
+    kinds = {bare_type(one.type), bare_type(other.type)}
+    return len(kinds) == 1 or any(kinds <= set(alike) for alike in (_EXACT_NUMBERS, TEXTS))
+
+
+def _is_rounded(constant: exp.Expr, field: Field) -> bool:
+    """Say whether a constant is a double to which several values of the column are equal."""
+    return is_inexact(constant) and bare_type(field.column.type) not in FLOATS
+
+
+def is_inexact(node: exp.Expr) -> bool:
+    """Say whether a node casts something to a floating-point number."""
+    return any(c.to.this in (exp.DType.FLOAT, exp.DType.DOUBLE) for c in node.find_all(exp.Cast))
+
+
+def _is_merged(name: str, sources: tuple[Source, ...]) -> bool:
+    """Say whether a bare name is a USING column that an outer join takes from both sides."""
+    joins = [s.join for s in sources if s.join is not None and s.join.side in ("RIGHT", "FULL")]
+    return any(
+        j.method == "NATURAL" or name in {name_of(u) for u in j.args.get("using") or ()}
+        for j in joins
+    )
 
 
 def _is_plain(source: Source) -> bool:
@@ -353,6 +381,18 @@ def bare_type(name: str) -> str:
     ('character varying', 'numeric', 'bigint')
     """
     return re.sub(r"\(\d+(,\s*-?\d+)?\)", "", name)
+
+
+def array_type(name: str) -> str:
+    """Return the type of an array of such values, which no length cuts.
+
+    >>> array_type("character varying(20)"), array_type("character(3)"), array_type("bit(8)")
+    ('character varying[]', 'bpchar[]', 'bit(8)[]')
+    """
+    if name.startswith("bit("):
+        return f"{name}[]"
+    kind = bare_type(name)
+    return {"character": "bpchar", "bit varying": "varbit"}.get(kind, kind) + "[]"
 
 
 def conditions(select: exp.Select) -> Iterator[exp.Expr]:

@@ -67,12 +67,12 @@ class Parsed:
         pairs = zip(columns(self.tree), columns(new), strict=True)
         for column, copy in pairs:
             field = self.reader.field(column)
-            if field is not None and not column.table and not _is_output(column):
+            if field is not None and not column.table and not is_output(column):
                 copy.set("table", identifier(field.source.alias))
         return Parsed(new, Reader(new, self.reader.catalog))
 
 
-def _is_output(column: exp.Column) -> bool:
+def is_output(column: exp.Column) -> bool:
     """Say whether ORDER BY takes the name for one of the output's."""
     select = column.parent_select
     if not isinstance(column.parent, exp.Ordered) or not isinstance(select, exp.Select):

@@ -13,18 +13,22 @@ from sqlglot import exp
 
 from perfcore.advise.rewrites.reading import (
     EXACT_AGGREGATES,
+    FLOATS,
     Reader,
+    columns,
     has_windows,
     is_aggregating,
     is_bare,
     is_constant,
+    is_inexact,
     is_stable,
     name_of,
     number,
     selects,
+    tells_apart,
     where_conjuncts,
 )
-from perfcore.advise.rewrites.rewrite import Equality, Parsed, Rewrite
+from perfcore.advise.rewrites.rewrite import Equality, Parsed, Rewrite, is_output
 from perfcore.advise.rewrites.writing import (
     aliases,
     brief,
@@ -38,8 +42,6 @@ from perfcore.advise.rewrites.writing import (
     starless,
     written,
 )
-
-_INEXACT = ("real", "double precision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,19 @@ def _is_scalar(node: exp.Subquery) -> bool:
     parents = (exp.From, exp.Join, exp.In, exp.Exists, exp.Lateral, exp.Any, exp.All, exp.CTE)
     if not isinstance(inner, exp.Select) or isinstance(node.parent, (*parents, exp.SetOperation)):
         return False
-    return len(inner.expressions) == 1 and not inner.args.get("with_") and is_stable(inner)
+    if len(inner.expressions) != 1 or inner.args.get("with_") or _orders_by_output(inner):
+        return False
+    return is_stable(inner)
+
+
+def _orders_by_output(query: exp.Select) -> bool:
+    """Say whether ORDER BY means what the query selects, by its place or by its name."""
+    order, name = query.args.get("order"), query.expressions[0].alias
+    return order is not None and any(
+        isinstance(o.this, exp.Literal)
+        or (isinstance(o.this, exp.Column) and not o.this.table and o.this.name == name)
+        for o in order.expressions
+    )
 
 
 def _may_move(select: exp.Select, node: exp.Subquery) -> bool:
@@ -224,8 +238,15 @@ def lookup_join(parsed: Parsed) -> Rewrite | None:
             continue
         if any(f is None for f in reader.fields(body)) or not _reads(reader, body, alike.select):
             continue
+        if any(not _stays_clear(reader, c) for c in columns(alike.select)):
+            continue
         return _looked_up(parsed, alike, table.name)
     return None
+
+
+def _stays_clear(reader: Reader, column: exp.Column) -> bool:
+    """Say whether a name keeps its meaning when a further table is joined."""
+    return bool(column.table) or reader.field(column) is not None or is_output(column)
 
 
 def _reads(reader: Reader, body: exp.Select, select: exp.Select) -> bool:
@@ -323,7 +344,9 @@ def _link(
     for mine, other in (sides, sides[::-1]):
         inner, outer = reader.field(mine), reader.field(other)
         if inner and outer and inner.select is body and outer.select is select:
-            return _Correlation(mine, other)
+            # Else a row may be equal to several groups, or to a part of one.
+            is_exact = tells_apart(inner.column, outer.column)
+            return _Correlation(mine, other) if is_exact else None
     return None
 
 
@@ -348,7 +371,7 @@ def _is_exact(reader: Reader, body: exp.Expr) -> bool:
     if _leaves(reader, value, body) or value.find(exp.Query):
         return False
     fields = reader.fields(value)
-    if any(f is not None and f.column.type in _INEXACT for f in fields):
+    if any(f is not None and f.column.type in FLOATS for f in fields) or is_inexact(value):
         return False
     outside = value.copy().transform(lambda n: exp.Null() if _is_whole_aggregate(n) else n)
     return is_constant(outside)

@@ -6,8 +6,12 @@ from sqlglot import exp
 
 from perfcore.advise.rewrites.reading import (
     EXACT_AGGREGATES,
+    FLOATS,
+    Reader,
+    bare_type,
     has_windows,
     is_aggregating,
+    is_inexact,
     is_stable,
     selects,
 )
@@ -28,7 +32,7 @@ def unseen_order(parsed: Parsed) -> Rewrite | None:
             continue
         if query.find(*_SET_RETURNING_IN_LIST) or not is_stable(query):
             continue
-        where = _reader_of(query)
+        where = _reader_of(parsed.reader, query)
         plain = distinct is not None and distinct.args.get("on") is None
         drops_distinct = plain and where == "membership" and not is_aggregating(query)
         if distinct is not None and not plain:
@@ -44,7 +48,7 @@ def unseen_order(parsed: Parsed) -> Rewrite | None:
     return None
 
 
-def _reader_of(query: exp.Select) -> str:
+def _reader_of(reader: Reader, query: exp.Select) -> str:
     """Say what reads a subquery: a test of membership, or something that has its own order."""
     node, parent = query, query.parent
     if isinstance(parent, exp.Exists):
@@ -57,10 +61,10 @@ def _reader_of(query: exp.Select) -> str:
     outer = parent.parent if isinstance(parent, (exp.From, exp.Join)) else None
     if not isinstance(outer, exp.Select):
         return ""
-    return "query" if _forgets_order(outer) else ""
+    return "query" if _forgets_order(reader, outer, query) else ""
 
 
-def _forgets_order(outer: exp.Select) -> bool:
+def _forgets_order(reader: Reader, outer: exp.Select, query: exp.Select) -> bool:
     """Say whether a query's rows do not depend on the order of what it reads."""
     limited = any(outer.args.get(c) is not None for c in ("limit", "offset"))
     distinct = outer.args.get("distinct")
@@ -69,8 +73,17 @@ def _forgets_order(outer: exp.Select) -> bool:
     if is_aggregating(outer):
         found = [a for a in outer.find_all(exp.AggFunc) if a.parent_select is outer]
         exact = all(isinstance(a, EXACT_AGGREGATES) for a in found)
+        if any(isinstance(a, (exp.Sum, exp.Avg)) for a in found):
+            exact = exact and not is_inexact(outer) and _sums_exactly(reader, query)
         return exact and is_stable(outer) and not limited
     return outer.args.get("order") is not None and not limited
+
+
+def _sums_exactly(reader: Reader, query: exp.Select) -> bool:
+    """Say whether no column of a query is a floating-point number, as far as can be told."""
+    fields = [f for p in query.expressions for f in reader.fields(p)]
+    known = all(f is not None and bare_type(f.column.type) not in FLOATS for f in fields)
+    return known and not any(p.is_star or is_inexact(p) for p in query.expressions)
 
 
 def _unseen(new: exp.Expr, had_order: bool, had_distinct: bool) -> Rewrite:

@@ -66,7 +66,7 @@ def operand(node: exp.Expr) -> exp.Expr:
 
 def value(name: str) -> exp.Expr:
     """Return the place of a value that the application passes by name."""
-    return exp.Var(this=f":{name}")
+    return exp.Var(this=":" + re.sub(r"\W", "_", name))
 
 
 def numbered(sql: str) -> str:
