@@ -165,13 +165,25 @@ def redundant_with(index: IndexDefinition, table: TableInfo) -> list[IndexInfo]:
     ]
 
 
+_PIECE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\s+|[^'\"\s]+")
+
+
+def _plain_piece(match: re.Match[str]) -> str:
+    text = match[0]
+    if text.startswith("'"):
+        return text
+    if text.startswith('"'):
+        return text[1:-1] if re.fullmatch(r"[a-z_][a-z0-9_$]*", text[1:-1]) else text
+    return "" if text.isspace() else text.lower()
+
+
 def plain(expression: str) -> str:
     """Return an expression without the spaces, quotes and outer brackets that do not matter.
 
-    >>> plain('(lower("email"))') == plain("LOWER( email )")
-    True
+    >>> plain('(lower("email"))') == plain("LOWER( email )"), plain("a = 'A B'")
+    (True, "a='A B'")
     """
-    text = re.sub(r'[\s"]', "", expression.lower())
+    text = _PIECE.sub(_plain_piece, expression)
     while text.startswith("(") and text.endswith(")") and _balanced(text[1:-1]):
         text = text[1:-1]
     return text

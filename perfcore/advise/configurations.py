@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfcore.advise.candidates import Candidate
-from perfcore.advise.costs import CostBook
+from perfcore.advise.costs import CostBook, ranges_with_nulls
 from perfcore.advise.selection import Work
 from perfcore.advise.workload import Options
 from perfcore.types import IndexDefinition
@@ -113,7 +113,10 @@ class Configurations:
         used = frozenset(i.digest for i in indexes if plan.uses_index(i.name))
         if used:
             self.costs[number][used] = min(cost, self.costs[number].get(used, cost))
-        if cost > work.base_cost * (1 + self.options.max_regression):
+        overrated = ranges_with_nulls(plan, indexes)
+        if overrated:
+            self.banned |= frozenset(i.digest for i in indexes if i.name in overrated)
+        elif cost > work.base_cost * (1 + self.options.max_regression):
             self.banned |= used
         return used, cost
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfcore.advise.costs import CostBook, walked_whole
+from perfcore.advise.costs import CostBook, ranges_with_nulls, walked_whole
 from perfcore.plan import Plan, parse_plan
 from perfcore.types import IndexDefinition, IndexKey
 
@@ -52,6 +52,15 @@ def test_a_walk_that_ends_early_or_seeks_is_none() -> None:
     assert not walked(plan("Sort", leaf=WALK | {"Index Cond": "(customer_id = $1)"}))
     assert not walked(plan("Aggregate", leaf=WALK | {"Node Type": "Index Only Scan"}))
     assert not walked_whole(plan("WindowAgg"), [replace(INDEX, predicate="closed_at IS NULL")])
+
+
+def test_ranges_of_pages_are_not_asked_for_nulls() -> None:
+    brin = IndexDefinition("public", "orders", (IndexKey("closed_at"),), "brin")
+    scan = {"Node Type": "Bitmap Index Scan", "Index Name": brin.name, "Total Cost": 7.0}
+    nulls = plan("Bitmap Heap Scan", leaf=scan | {"Index Cond": "(closed_at IS NULL)"})
+    assert ranges_with_nulls(nulls, [brin, INDEX]) == {brin.name}
+    later = plan("Bitmap Heap Scan", leaf=scan | {"Index Cond": "(closed_at > $1)"})
+    assert not ranges_with_nulls(later, [brin])
 
 
 @dataclass
