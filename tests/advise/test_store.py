@@ -90,7 +90,8 @@ def test_decisions_outlive_the_next_round(
 
 def test_what_a_trial_measured_is_not_called_an_estimate_again(connection: Connection) -> None:
     save_advice(connection, 1, Advice((FIRST,)))
-    connection.execute(query("lab_mark_measured"), {"suggestion_id": "one"})
+    measured = {"suggestion_id": "one", "is_measured": True, "not_same": "not the same%"}
+    connection.execute(query("lab_mark_measured"), measured)
     save_advice(connection, 1, Advice((replace(FIRST, title="again"),)))
     row = connection.execute(
         "SELECT evidence, body ->> 'evidence', title FROM perfcore.suggestions"
