@@ -17,7 +17,7 @@ from perfcore.advise.identity import suggestion_id
 from perfcore.advise.index_advice import IndexAdvice
 from perfcore.advise.optimum import Optimum
 from perfcore.advise.remedies import Remedies
-from perfcore.advise.selection import Progress, Selection, Work, silent
+from perfcore.advise.selection import Progress, Selection, Work, silent, with_references
 from perfcore.advise.server_state import ServerState
 from perfcore.advise.statement import (
     StatementShape,
@@ -155,13 +155,14 @@ class _Round:
             silence = self._consider(read)
             if silence is not None:
                 self.silences.append(silence)
+        uses = [use for read in self.reads if read.shape for use in read.shape.uses]
         optimum = Optimum(
             self.book,
             self.works,
             self.candidates,
             self.writes,
             self.options,
-            self.catalog,
+            with_references(self.catalog, uses),
             progress,
             self._standing(standing),
         )

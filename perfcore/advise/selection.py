@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from perfcore.advise.candidates import Candidate
-from perfcore.types import Catalog, IndexDefinition, WorkloadStatement
-from perfcore.whatif.size import estimate_index_bytes, largest_index_bytes
+from perfcore.advise.statement import TableUse
+from perfcore.types import (
+    Catalog,
+    ColumnInfo,
+    IndexDefinition,
+    TableInfo,
+    WorkloadStatement,
+)
+from perfcore.whatif.size import estimate_index_bytes, largest_index_bytes, row_count
 
 # The share that is done, from 0 to 1, and in words what is being done.
 Progress = Callable[[float, str], None]
@@ -67,6 +74,38 @@ class Selection:
 def table_of(index: IndexDefinition) -> str:
     """Return "schema.table"."""
     return f"{index.schema}.{index.table}"
+
+
+def with_references(catalog: Catalog, uses: Iterable[TableUse]) -> Catalog:
+    """Return the catalogue in which a column that joins a unique key has no more values than that.
+
+    Where a database declares no foreign keys, its statements tell what refers to what.
+    """
+    most: dict[tuple[str, str, str], float] = {}
+    for use in uses:
+        for join in use.joins:
+            other = catalog.qualified(join.other_table)
+            if other is not None and _is_unique(other, join.other_column):
+                most[use.schema, use.table, join.key.expression] = row_count(other)
+    if not most:
+        return catalog
+
+    def bounded(table: TableInfo, column: ColumnInfo) -> ColumnInfo:
+        known = most.get((table.schema, table.name, column.name))
+        return column if known is None else replace(column, most_distinct=known)
+
+    named = {(schema, name) for schema, name, _ in most}
+    tables = (
+        replace(t, columns=tuple(bounded(t, c) for c in t.columns))
+        if (t.schema, t.name) in named
+        else t
+        for t in catalog.tables
+    )
+    return replace(catalog, tables=tuple(tables))
+
+
+def _is_unique(table: TableInfo, column: str) -> bool:
+    return any(i.is_unique and not i.predicate and i.keys == (column,) for i in table.indexes)
 
 
 def reserved_bytes(index: IndexDefinition, index_bytes: int, catalog: Catalog) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from perfcore.advise.candidates import propose
+from perfcore.advise.selection import with_references
 from perfcore.advise.statement import read_statement
 from perfcore.types import Catalog, ColumnInfo, IndexInfo, TableInfo
 
@@ -112,3 +113,17 @@ def test_ranges_of_pages_must_hold_different_values() -> None:
     shape = read_statement("SELECT id FROM posts WHERE kind = 2", replace(CATALOG, tables=(table,)))
     found = propose(shape, replace(CATALOG, tables=(table,)), min_table_rows=1).candidates
     assert "brin" not in {c.index.method for c in found}
+
+
+def test_a_column_that_joins_a_key_has_no_more_values_than_that_has_rows() -> None:
+    people = TableInfo(
+        1, "public", "people", 7000.0, 10**6, (ColumnInfo("id", "uuid", True),),
+        (replace(PRIMARY, oid=2, table="people", name="people_pkey"),),
+    )  # fmt: skip
+    catalog = replace(CATALOG, tables=(POSTS, people))
+    shape = read_statement("SELECT 1 FROM posts JOIN people ON people.id = posts.owner", catalog)
+    known = {
+        c.name: c.most_distinct for c in with_references(catalog, shape.uses).tables[0].columns
+    }
+    assert known["owner"] == 7000.0
+    assert known["answer_id"] is None
