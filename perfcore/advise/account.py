@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from perfcore.advise.advisor import Advice, advise
-from perfcore.advise.amounts import size_words
+from perfcore.advise.amounts import decimal_size
 from perfcore.advise.selection import Progress, silent
 from perfcore.advise.server_state import read_server_state
 from perfcore.advise.statement import plannable
@@ -409,7 +409,7 @@ def account_text(account: Account) -> str:
     lines = [
         f"{len(account.suggestions)} suggestions; workload cost {account.cost_before:,.0f} -> "
         f"{account.cost_after:,.0f} ({100 * saved:.1f} % less), "
-        f"{size_words(account.index_bytes)} of indexes",
+        f"{decimal_size(account.index_bytes)} of indexes",
         f"{account.what_if_calls} plans by the {account.engine} in {account.planning_s:.1f} s, "
         f"{account.cache_hits} answered without one, {account.elapsed_s:.1f} s in all",
     ]
@@ -433,7 +433,7 @@ def account_text(account: Account) -> str:
 
 def _suggestion_lines(place: int, account: SuggestionAccount) -> list[str]:
     s = account.suggestion
-    size = size_words(s.index_bytes) if s.index_bytes else ""
+    size = decimal_size(s.index_bytes) if s.index_bytes else ""
     saved = f"saves {100 * account.saved_share:.1f} % of the cost"
     if s.kind == "drop_index":
         gain = f"frees {size} and spares the writes its upkeep"

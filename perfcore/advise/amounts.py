@@ -1,12 +1,14 @@
-"""Sizes in words."""
+"""Sizes of indexes in words, in the units that a budget is given in."""
 
 from __future__ import annotations
 
 
-def size_words(size_bytes: float) -> str:
-    """Return a size as it is read most easily.
+def decimal_size(size_bytes: float) -> str:
+    """Return a size in MB of a million bytes, as `--budget-mb` counts them, or in kB.
 
-    >>> size_words(34_000), size_words(12_345_678)
+    Settings are told in PostgreSQL's binary units instead (`upkeep.size_words`).
+
+    >>> decimal_size(34_000), decimal_size(12_345_678)
     ('34 kB', '12.3 MB')
     """
     return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:,.0f} kB"

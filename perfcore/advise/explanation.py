@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy
 
 from perfcore.advise.advisor import Advice
+from perfcore.advise.amounts import decimal_size
 from perfcore.advise.readers import place
 from perfcore.plan import Plan, parse_plan
 from perfcore.plan_compare import compare_plans
@@ -104,7 +105,7 @@ def _suggestion(
             f"{each.requests_per_hour:,.0f} requests an hour",
         )
     if suggestion.index_bytes:
-        yield from _fact("Size", f"{suggestion.index_bytes / 1e6:,.1f} MB")
+        yield from _fact("Size", decimal_size(suggestion.index_bytes))
     yield from _fact("Writes", suggestion.write_cost)
     yield from _fact("Risk", suggestion.risk)
     for caveat in suggestion.caveats:
@@ -185,7 +186,7 @@ def _rejection(rejection: Rejection) -> Iterator[str]:
     if rejection.saved_ms_per_hour > 0:
         facts.append(f"alone it would save {rejection.saved_ms_per_hour / 1000:,.2f} s an hour")
     if rejection.index_bytes is not None:
-        facts.append(f"{rejection.index_bytes / 1e6:,.1f} MB")
+        facts.append(decimal_size(rejection.index_bytes))
     yield from textwrap.wrap(
         f"- {index_words(rejection.index)}: {rejection.reason.rstrip('.')}"
         + (f" ({', '.join(facts)})" if facts else ""),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from perfcore.advise import findings
-from perfcore.advise.amounts import size_words
+from perfcore.advise.amounts import decimal_size
 from perfcore.advise.candidates import Candidate, Proposal, redundant_with
 from perfcore.advise.configurations import Configuration, Configurations
 from perfcore.advise.costs import CostBook, OutOfTime
@@ -176,7 +176,7 @@ class IndexAdvice:
             f"{finding.summary} {_idea(candidate, after)} the planner's cost falls from "
             f"{best.cost_before:,.0f} to {best.cost_after:,.0f}"
             f"{times if self.options.is_timed else ''} for {short(best.text)}{others}. "
-            f"It takes about {size_words(size)}."
+            f"It takes about {decimal_size(size)}."
         )
 
     def _caveats(
@@ -261,7 +261,7 @@ class IndexAdvice:
             "exists",
             reason=f"{summary} Two indexes become one: every write is spared an entry.",
             finding=Finding(
-                "replaced_index", summary, (("size", size_words(existing.index_bytes)),)
+                "replaced_index", summary, (("size", decimal_size(existing.index_bytes)),)
             ),
             evidence=Evidence.ESTIMATED,
             saved_ms_per_hour=0.0,
@@ -353,14 +353,14 @@ class IndexAdvice:
         return self._limits_words(digest)
 
     def _limits_words(self, digest: str) -> str:
-        size = size_words(self.book.index_bytes(self.candidates[digest].index) or 0)
+        size = decimal_size(self.book.index_bytes(self.candidates[digest].index) or 0)
         budget = self.options.storage_budget_bytes
         if len(self.chosen) >= self.options.max_indexes:
             return f"Only {self.options.max_indexes} indexes a round, and others save more."
         if budget is not None:
             return (
                 f"Its {size} would save less than what the budget of "
-                f"{size_words(budget)} is spent on."
+                f"{decimal_size(budget)} is spent on."
             )
         return f"It saves too little more for its {size}."
 
@@ -409,7 +409,7 @@ class IndexAdvice:
             names = " and ".join(columns_words(self.candidates[d].index) for d in used)
             size = self._bytes(used)
             detail = (
-                f"{names}, {size_words(size)}, would take its cost from {work.base_cost:,.0f} to "
+                f"{names}, {decimal_size(size)}, would take its cost from {work.base_cost:,.0f} to "
                 f"{cost:,.0f}: {self._why_rejected(used[0], number)}"
             )
             return _silence(work, SilenceReason.OUTBID, detail)

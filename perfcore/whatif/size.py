@@ -42,9 +42,9 @@ _FIXED = {
 _FULL_TIME = "timestamp with time zone"
 # Types whose equal values may differ in bytes are never deduplicated.
 _NOT_DEDUPLICATED = ("numeric", "real", "double precision", "jsonb", "record")
-MANY_DISTINCT = 3_000  # above it the statistics know too few of a column's values
-NEARLY_UNIQUE = 0.9
-MOST_MISSED = 3.0  # times as many values as ANALYZE found in its sample
+_MANY_DISTINCT = 3_000  # above it the statistics know too few of a column's values
+_NEARLY_UNIQUE = 0.9
+_MOST_MISSED = 3.0  # times as many values as ANALYZE found in its sample
 _LIKELY_MISSED = 1.4
 _DEFAULT_WIDTH = 16
 _MEMBER_WIDTH = 12
@@ -94,10 +94,10 @@ def _with_missed_values(table: TableInfo) -> TableInfo:
 def _with_missed(column: ColumnInfo, rows: float) -> ColumnInfo:
     known = column.n_distinct or 0.0
     sampled = known if known > 0 else -known * rows
-    if sampled < MANY_DISTINCT or known <= -NEARLY_UNIQUE or _widths(column):
+    if sampled < _MANY_DISTINCT or known <= -_NEARLY_UNIQUE or _widths(column):
         return column
     # Of texts often some are in many rows and all the others in one: no sample tells how many.
-    missed = MOST_MISSED if _TEXT.match(column.type) else _LIKELY_MISSED
+    missed = _MOST_MISSED if _TEXT.match(column.type) else _LIKELY_MISSED
     most = min(missed * sampled, column.most_distinct or math.inf)
     return replace(column, n_distinct=max(-1.0, -max(sampled, most) / max(1.0, rows)))
 
@@ -248,13 +248,13 @@ def _distinct(rows: float, column: ColumnInfo) -> float:
     if known is None or known == 0:
         return max(1.0, rows)
     sampled = max(1.0, known if known > 0 else -known * rows)
-    most = min(MOST_MISSED * sampled, max(1.0, rows), column.most_distinct or math.inf)
-    if sampled < MANY_DISTINCT or known <= -NEARLY_UNIQUE or not (widths := _widths(column)):
+    if sampled < _MANY_DISTINCT or known <= -_NEARLY_UNIQUE or not (widths := _widths(column)):
         return sampled
     common = sum(column.most_common_freqs)
     each = rows * max(0.0, 1 - (column.null_fraction or 0.0) - common) / len(widths)
     hit = sum(-w * math.expm1(-each / w) for w in widths if w > 0)
     found = len(column.most_common_freqs) + hit
+    most = min(_MOST_MISSED * sampled, max(1.0, rows), column.most_distinct or math.inf)
     # Where numbers are sparse that is too many: the sample is not wrong by more than so much.
     return max(sampled, min(found, most))
 
